@@ -1,0 +1,19 @@
+"""Problem 6.5: is a text random?"""
+
+from questions.likelihood import log_likelihood
+
+
+def classification(model, text):
+    """Whether `text`, 100 characters long, is made of random letters.
+
+    Args:
+        model: a GPT-2, as in `log_likelihood`
+        text: LongTensor (1, T): the token ids of the text
+
+    Returns:
+        a bool: True where the text is random, False where somebody wrote it
+    """
+    # TODO 6.5: decide with `log_likelihood` and a threshold that you read off your histograms. No training: 1 to 3 lines.
+    ### START CODE HERE ###
+    raise NotImplementedError("6.5")
+    ### END CODE HERE ###

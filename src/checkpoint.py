@@ -1,0 +1,187 @@
+"""A model's configuration → its files, found or fetched and verified → the model and its codec."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from src.codec import Codec, load_codec
+from src.config import ROOT, Config, RemoteFile
+from src.errors import UserError
+from src.gpt2 import GPT2
+
+BUNDLED = "gpt2-mini"
+
+# Stored in some checkpoints, but computed here: the causal mask, and the readout, which is the token embedding itself.
+_MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
+_READOUTS = ("lm_head.weight", "readout_head.decoder.weight")
+_REMEDY = "delete it, then fetch it with main.py --cache or restore it from the starter code"
+_OLD_SUFFIXES = {".g": ".weight", ".w": ".weight", ".b": ".bias"}
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged or foreign; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A checkpoint's files on disk."""
+
+    weights: Path
+    encoder: Path
+    merges: Path
+    weights_sha256: str  # hexadecimal
+
+
+def locate(config: Config, root: Path = ROOT) -> Files:
+    """The model's files: each found in `checkpoints/NAME/`, or else fetched to there.
+
+    A file whose size and sha256 the config states is checked against them, each time.
+
+    Raises:
+        CheckpointError: a file is damaged, or it is missing and cannot be fetched.
+    """
+    folder, files = root / "checkpoints" / config.name, config.checkpoint
+    weights = next((w for w in files.weights if (folder / w.file).exists()), files.weights[0])
+    for remote in (files.encoder, files.merges, weights):
+        if not (folder / remote.file).exists():
+            _fetch(remote, folder / remote.file)
+    _verify(files.encoder, folder)
+    _verify(files.merges, folder)
+    digest = _verify(weights, folder)
+    return Files(folder / weights.file, folder / files.encoder.file, folder / files.merges.file, digest)
+
+
+def load(config: Config, files: Files, device: str = "cpu") -> tuple[GPT2, Codec]:
+    """The model, frozen and in evaluation mode on `device`, and its codec.
+
+    Raises:
+        CheckpointError: a file is no checkpoint or doesn't fit the config.
+        VocabularyError: the vocabulary is damaged.
+    """
+    codec = load_codec(files.encoder, files.merges)
+    if codec.vocab_size != config.vocab_size:
+        raise CheckpointError(
+            f"{files.encoder}: has {codec.vocab_size} tokens, but the model's config.yml has vocab_size: "
+            f"{config.vocab_size}; the two must agree"
+        )
+    return build(config, read_weights(files.weights), files.weights).to(device), codec
+
+
+def build(config: Config, weights: Mapping[str, Tensor], source: Path) -> GPT2:
+    """A frozen model in evaluation mode that holds `weights`; `source` is the file to name in errors.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected or of another shape than the config says.
+    """
+    with torch.device("meta"):
+        model = GPT2(config)
+    expected = {name: parameter.shape for name, parameter in model.transformer.named_parameters()}
+    weights = dict(weights)
+    for name in _READOUTS:
+        readout = weights.pop(name, None)
+        if readout is not None and not torch.equal(readout, weights.get("wte.weight", readout)):
+            raise CheckpointError(
+                f"{source}: {name} differs from wte.weight; GPT-2 shares the two; this is another model"
+            )
+    for problem, names in (("lacks", expected.keys() - weights.keys()), ("has", weights.keys() - expected.keys())):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            surplus = ", which this GPT-2 doesn't have" if problem == "has" else ""
+            raise CheckpointError(
+                f"{source}: {problem} the tensor {min(names)}{others}{surplus}; is it the one for this config.yml?"
+            )
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise CheckpointError(
+                f"{source}: the tensor {name} has shape {tuple(weights[name].shape)}, but config.yml makes it "
+                f"{tuple(shape)}; is it the one for this config.yml?"
+            )
+    dtype = getattr(torch, config.dtype)
+    weights = {name: weights[name].to(dtype).contiguous() for name in expected}
+    model.transformer.load_state_dict(weights, assign=True)
+    model.set_tied()
+    return model.eval().requires_grad_(False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All tensors in a `.safetensors` file, or in an older `.bin` one, under the names of today's checkpoint.
+
+    Nothing in the file is executed: a `.bin` is read with PyTorch's restricted unpickler, which makes tensors alone.
+
+    Raises:
+        CheckpointError: the file is truncated, foreign, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers raise a dozen kinds; whichever it is, the file is no checkpoint
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: is truncated or no checkpoint ({reason}); {_REMEDY}") from None
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{path}: holds something other than named tensors; {_REMEDY}")
+    named = {}
+    for name, tensor in tensors.items():
+        name = str(name).removeprefix("transformer.")
+        stem, dot, suffix = name.rpartition(".")
+        name = stem + _OLD_SUFFIXES.get(dot + suffix, dot + suffix)
+        if not _MASK.fullmatch(name):
+            named[name] = tensor
+    return named
+
+
+def _verify(remote: RemoteFile, folder: Path) -> str:
+    """The sha256 of `remote`'s file in `folder`, which is what the config says, if it does."""
+    path = folder / remote.file
+    try:
+        size = path.stat().st_size
+        if remote.size is not None and size != remote.size:
+            raise CheckpointError(f"{path}: has {size} bytes, but should have {remote.size}; {_REMEDY}")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if remote.sha256 is not None and digest != remote.sha256:
+        raise CheckpointError(f"{path}: is damaged or another file, its sha256 is not that in config.yml; {_REMEDY}")
+    return digest
+
+
+def _fetch(remote: RemoteFile, path: Path) -> None:
+    """Fetch `remote` to `path`: written beside, checked, then renamed."""
+    if remote.url is None:
+        raise CheckpointError(f"{path}: is missing; restore it from the starter code")
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.ERROR)  # it would print a line of its own for what the progress bar shows
+    print(f"fetching {path.name} ({remote.size / 1e6:.1f} MB) into {path.parent}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**18)
+        pooch.retrieve(remote.url, f"sha256:{remote.sha256}", path.name, path.parent, downloader=downloader)
+        path.chmod(0o644)  # the temporary file was its owner's alone
+    except requests.HTTPError as error:
+        reason = f"the server answered {error.response.status_code}"
+    except requests.ConnectionError:
+        reason = "no connection, or it broke off"
+    except requests.RequestException as error:
+        reason = "the connection broke off" if "Chunked" in type(error).__name__ else type(error).__name__
+    except ValueError:
+        reason = "what arrived is damaged: its sha256 is not the one in config.yml"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        return
+    raise CheckpointError(
+        f"{path}: cannot be fetched ({reason}). Run it again, or save {remote.url} as that file, "
+        f"or use the model that is bundled: --model {BUNDLED}"
+    )
