@@ -13,7 +13,7 @@ def classification(model, text):
     Returns:
         a bool: True where the text is random, False where somebody wrote it
     """
-    # TODO 6.5: decide with `log_likelihood` and a threshold that you read off your histograms. No training: 1 to 3 lines.
+    # TODO 6.5: decide with `log_likelihood` and a threshold read off your histograms; no training, a line or two.
     ### START CODE HERE ###
     raise NotImplementedError("6.5")
     ### END CODE HERE ###

@@ -202,6 +202,8 @@ class Transformer(nn.Module):
         past: Sequence[KVCache] | None = None,
     ) -> tuple[Tensor, list[KVCache]]:
         P, T = (len(past[0]) if past else 0), input_ids.size(-1)
+        if T == 0:
+            raise ValueError("input_ids has no tokens; give the model a text that is not empty")
         if self.n_positions < P + T:
             raise ValueError(
                 f"the text has {P + T} tokens ({P} in past, {T} in input_ids), but the model has only "
@@ -238,8 +240,8 @@ class LinearReadoutHead(nn.Module):
 class GPT2(nn.Module):
     """The language model: token ids in, logits of each next token out.
 
-    Weights are drawn as GPT-2's were: N(0, initializer_range), for the projections back into the residual stream smaller by
-    sqrt(2 n_layer) (section 2.3 of the paper). `config.dtype` is that of the weights and of the arithmetic.
+    Weights are drawn as GPT-2's were: from N(0, initializer_range), divided by sqrt(2 n_layer) where they lead back to
+    the residual stream (section 2.3 of the paper). `config.dtype` is that of the weights and of the arithmetic.
     """
 
     def __init__(self, config: Config):

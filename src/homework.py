@@ -81,8 +81,8 @@ class Homework:
         expected = (prompts.size(0), prompts.size(1) + length)
         if not isinstance(tokens, torch.Tensor) or tokens.dtype != torch.long or tokens.shape != expected:
             raise GuestError(
-                f"{self.questions / 'sample.py'}: sample returned {_described(tokens)}, but must return a LongTensor of "
-                f"shape {expected}"
+                f"{self.questions / 'sample.py'}: sample returned {_described(tokens)}, but must return a LongTensor "
+                f"of shape {expected}"
             )
         if tokens.min() < 0 or tokens.max() >= self.config.vocab_size:
             raise GuestError(f"{self.questions / 'sample.py'}: sample returned ids that are not in the vocabulary")
@@ -104,8 +104,8 @@ def _likelihoods(homework: Homework) -> dict[str, bytes]:
                 value = log_likelihood(homework.model, homework.encode(text))
                 if type(value) is not float or not math.isfinite(value):
                     raise GuestError(
-                        f"{homework.questions / 'likelihood.py'}: log_likelihood returned {_described(value)}, but must "
-                        "return a finite Python float"
+                        f"{homework.questions / 'likelihood.py'}: log_likelihood returned {_described(value)}, but "
+                        "must return a finite Python float"
                     )
                 values[name].append(value)
                 progress.update()
@@ -126,8 +126,8 @@ def _classes(homework: Homework) -> dict[str, bytes]:
         decision = classification(homework.model, homework.encode(text))
         if type(decision) is not bool:
             raise GuestError(
-                f"{homework.questions / 'classifier.py'}: classification returned {_described(decision)}, but must return "
-                "True or False"
+                f"{homework.questions / 'classifier.py'}: classification returned {_described(decision)}, but must "
+                "return True or False"
             )
         decisions.append(decision)
     return {artifacts.CLASSIFICATION: artifacts.pickled(decisions)}

@@ -60,7 +60,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C allocate
 
 
 def read_plain(path: Path) -> Any:
-    """What the pickle at `path` holds, if that is made of dicts, lists, tuples, strings, bytes, numbers, bools and None.
+    """What the pickle at `path` holds, if that is only dicts, lists, tuples, str, bytes, numbers, bools and None.
 
     Raises:
         PickleError: the file is missing, too large, damaged, or holds anything else.

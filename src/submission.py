@@ -42,9 +42,7 @@ def check(root: Path = ROOT) -> list[Path]:
     remake = "python main.py" + (f" --model {model}" if model != "gpt2" else "")
     config = json.loads(json.dumps(dataclasses.asdict(model_config(model, root))))
     if record["made_with"].get("config") != config:
-        problems.append(
-            f"submit/: was made with another config.yml of {model} than the one that is there; run: {remake}"
-        )
+        problems.append(f"submit/: was made with another config.yml of {model} than the present one; run: {remake}")
     for part, names in FILES.items():
         entry = record["parts"].get(part)
         if entry is None and part == BONUS:

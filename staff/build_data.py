@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--plays", type=Path, default=ROOT / "data" / "plays.txt", help="plain text of plays")
     parser.add_argument("--out", type=Path, default=ROOT / "data", help="where the pickles go")
     parser.add_argument(
-        "--labels", type=Path, default=ROOT / "staff" / "labels" / "snippets.json", help="the true kinds"
+        "--labels", type=Path, default=ROOT / "staff" / "labels" / "snippets.json", help="for the staff"
     )
     parser.add_argument("--seed", type=int, default=20190929)
     args = parser.parse_args()

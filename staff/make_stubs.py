@@ -27,9 +27,7 @@ def stub(source: str, name: str = "the answer") -> str:
         part = todo.group(1) if todo else part
         if START in line or END in line:
             if inside == (START in line) or part is None:
-                raise UserError(
-                    f"{name}, line {number}: this mark doesn't fit; a block is a TODO with its part, START, END"
-                )
+                raise UserError(f"{name}, line {number}: misplaced mark; a block is a TODO with its part, START, END")
             inside = START in line
             lines.append(line)
             if inside:

@@ -2,72 +2,87 @@
 
     python -m staff.train_mini --abstracts abstracts.jsonl.gz --plays plays.txt
 
-A corpus is a `.jsonl` or `.jsonl.gz` file whose lines have an "abstract" (or "text"), or a plain text file, which is cut
-between paragraphs into documents of about 3,000 characters. Every 20th document is held out: neither the vocabulary nor
-the weights ever see it. The state is saved to `--work` every few minutes; the same command goes on where it was stopped.
-At the end the weights (float16), the vocabulary, config.yml and the model card are written to `--out`.
+A corpus is a `.jsonl` or `.jsonl.gz` file whose lines have an "abstract" (or "text"), each a document; or a plain text
+file, which is cut between paragraphs into passages of about 1,000 characters. Every 20th document or passage is held
+out: neither the vocabulary nor the weights ever see it. A held-out passage is scored given the text before it.
 
-It needs the development requirements (the `tokenizers` library learns the merges). bfloat16 arithmetic is used where the
-processor has units for it; without them, expect a small fraction of the speed.
+The state is saved to `--work` every few minutes, and the same command goes on from there. At the end the weights
+(float16), the vocabulary, config.yml and the model card are written to `--out`.
+
+It needs the development requirements: the `tokenizers` library learns the merges. bfloat16 arithmetic is used, which is
+fast where the processor has units for it and takes a multiple of the time elsewhere.
 """
 
 import argparse
 import dataclasses
 import gzip
+import hashlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
+import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from src.artifacts import write_file
+from src.checkpoint import Files, load
 from src.codec import END_OF_TEXT, Codec, byte_characters, load_codec
-from src.config import ROOT, CheckpointFiles, Config, RemoteFile
+from src.config import ROOT, CheckpointFiles, Config, RemoteFile, load_config
 from src.gpt2 import GPT2
 
+MODEL_CARD = ROOT / "staff" / "model_card.md"
+WRITTEN = ("model.safetensors", "encoder.json", "vocab.bpe", "config.yml")
 HELD_OUT_EVERY = 20
-DOCUMENT_CHARACTERS = 3000
+PASSAGE_CHARACTERS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """One corpus, split; `path` is kept for its name and its hash."""
+    """One corpus, split. A held-out text comes with the text before it, which is only context to its score."""
 
     path: Path
     train: list[str]
-    held_out: list[str]
+    held_out: list[tuple[str, str]]  # (context, text)
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Read the documents of `path`, drop exact repetitions, and hold every 20th out."""
+    """Read the corpus at `path`, drop exact repetitions, and hold every 20th document or passage out."""
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
-        documents = [row["abstract" if "abstract" in row else "text"].strip() for row in rows]
-    else:
-        documents = list(_cut(path.read_text(encoding="utf-8-sig")))
-    documents = list(dict.fromkeys(documents))
-    train = [text for i, text in enumerate(documents) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
-    return Corpus(path, train, documents[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+        documents = list(dict.fromkeys(row["abstract" if "abstract" in row else "text"].strip() for row in rows))
+        train = [text for i, text in enumerate(documents, start=1) if i % HELD_OUT_EVERY]
+        return Corpus(path, train, [("", text) for text in documents[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]])
+    passages = list(dict.fromkeys(_passages(path.read_text(encoding="utf-8-sig"))))
+    train, held_out = [], []
+    for start in range(0, len(passages), HELD_OUT_EVERY):
+        run = passages[start : start + HELD_OUT_EVERY]
+        if len(run) == HELD_OUT_EVERY:
+            held_out.append(("".join(run[-4:-1]), run.pop()))
+        train.append("".join(run))
+    return Corpus(path, train, held_out)
 
 
-def _cut(text: str) -> Iterator[str]:
-    """Cut `text` between paragraphs into documents of about `DOCUMENT_CHARACTERS`."""
-    document = ""
+def _passages(text: str) -> Iterator[str]:
+    """Cut `text` between paragraphs into passages of about `PASSAGE_CHARACTERS`."""
+    passage = ""
     for paragraph in text.strip().split("\n\n"):
-        if len(document) > DOCUMENT_CHARACTERS:
-            yield document
-            document = ""
-        document += paragraph + "\n\n"
-    yield document
+        passage += paragraph + "\n\n"
+        if len(passage) > PASSAGE_CHARACTERS:
+            yield passage
+            passage = ""
+    if passage:
+        yield passage
 
 
 def learn_vocabulary(texts: list[str], vocab_size: int, out: Path) -> Codec:
@@ -82,16 +97,10 @@ def learn_vocabulary(texts: list[str], vocab_size: int, out: Path) -> Codec:
     merges = list(reversed(learnt.values()))[: vocab_size - 1 - len(alphabet)]
     tokens = alphabet + ["".join(pair) for pair in merges] + [END_OF_TEXT]
     encoder_file, merges_file = out / "encoder.json", out / "vocab.bpe"
-    write_beside(encoder_file, json.dumps({token: i for i, token in enumerate(tokens)}).encode() + b"\n")
+    write_file(encoder_file, json.dumps({token: i for i, token in enumerate(tokens)}).encode() + b"\n")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    write_beside(merges_file, ("\n".join(lines) + "\n").encode("utf-8"))
+    write_file(merges_file, ("\n".join(lines) + "\n").encode("utf-8"))
     return load_codec(encoder_file, merges_file)
-
-
-def write_beside(file: Path, content: bytes) -> None:
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(content)
-    os.replace(beside, file)
 
 
 def add_dropout(model: GPT2, rate: float) -> None:
@@ -142,41 +151,41 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 
 @torch.inference_mode()
-def nats_per_character(model: GPT2, codec: Codec, texts: list[str], n_ctx: int) -> float:
-    """Mean negative log-likelihood of `texts`, each after an `END_OF_TEXT`, in windows that overlap by half."""
+def nats_per_character(model: GPT2, codec: Codec, held_out: list[tuple[str, str]], n_ctx: int) -> float:
+    """Mean negative log-likelihood of the held-out texts, each token given the n_ctx / 2 before it or more."""
     model.eval()
-    nats, stride = 0.0, n_ctx // 2
-    for text in texts:
-        ids = torch.cat((torch.tensor([[codec.end_of_text]]), codec.encode(text)), dim=1)
-        done = 1  # tokens whose likelihood is counted already; the first is only context
-        for start in range(0, max(1, ids.size(1) - stride), stride):
-            window = ids[:, start : start + n_ctx]
+    nats, end_of_text = 0.0, torch.tensor([[codec.end_of_text]])
+    for context, text in held_out:
+        known = torch.cat((end_of_text, codec.encode(context)), dim=1)
+        ids = torch.cat((known, codec.encode(text)), dim=1)
+        for start in range(known.size(1), ids.size(1), n_ctx // 2):
+            stop = min(start + n_ctx // 2, ids.size(1))
+            window = ids[:, max(0, stop - n_ctx - 1) : stop]
             logits, _ = model(window[:, :-1])
-            skip = done - start - 1
-            nats += F.cross_entropy(logits[0, skip:].float(), window[0, 1 + skip :], reduction="sum").item()
-            done = start + window.size(1)
+            nats += F.cross_entropy(logits[0, start - stop :].float(), ids[0, start:stop], reduction="sum").item()
     model.train()
-    return nats / sum(map(len, texts))
+    return nats / sum(len(text) for _, text in held_out)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--abstracts", type=Path, required=True, help="corpus of abstracts")
     parser.add_argument("--plays", type=Path, required=True, help="corpus of plays")
-    parser.add_argument("--plays-share", type=float, default=0.25, help="share of plays in the batches (%(default)s)")
+    parser.add_argument("--plays-share", type=float, default=0.3, help="share of plays in the batches (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "checkpoints" / "gpt2-mini", help="where the model goes")
     parser.add_argument("--work", type=Path, default=ROOT / ".train", help="where state and log go (%(default)s)")
-    parser.add_argument("--vocab-size", type=int, default=4096)
+    parser.add_argument("--vocab-size", type=int, default=6144)
+    parser.add_argument("--plays-copies", type=int, default=6, help="weight of the plays for the merges (%(default)s)")
     parser.add_argument("--n-embd", type=int, default=384)
     parser.add_argument("--n-layer", type=int, default=4)
     parser.add_argument("--n-head", type=int, default=6)
     parser.add_argument("--n-ctx", type=int, default=512)
     parser.add_argument("--batch", type=int, default=16, help="sequences of n-ctx tokens a step (%(default)s)")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2300)
     parser.add_argument("--warmup", type=int, default=100, help="steps (%(default)s)")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.1)
-    parser.add_argument("--dropout", type=float, default=0.15)
+    parser.add_argument("--weight-decay", type=float, default=0.5)
+    parser.add_argument("--dropout", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=20190929)
     parser.add_argument("--compile", action="store_true", help="torch.compile the step (needs a C++ compiler)")
     return parser.parse_args()
@@ -191,18 +200,16 @@ def main() -> None:
     if (args.out / "vocab.bpe").exists() and (args.work / "state.pt").exists():
         codec = load_codec(args.out / "encoder.json", args.out / "vocab.bpe")
     else:
-        codec = learn_vocabulary([t for c in corpora.values() for t in c.train], args.vocab_size, args.out)
+        texts = corpora["abstracts"].train + args.plays_copies * corpora["plays"].train
+        codec = learn_vocabulary(texts, args.vocab_size, args.out)
     streams, shares = [], [1 - args.plays_share, args.plays_share]
     for name, corpus in corpora.items():
         order = np.random.default_rng(args.seed).permutation(len(corpus.train))
         end = torch.tensor([codec.end_of_text])
         streams.append(torch.cat([part for i in order for part in (codec.encode(corpus.train[i])[0], end)]))
-        tqdm.write(
-            f"{name}: {len(corpus.train)} documents, {len(streams[-1]):,} tokens, {len(corpus.held_out)} held out"
-        )
+        tqdm.write(f"{name}: {len(corpus.train)} texts, {len(streams[-1]):,} tokens, {len(corpus.held_out)} held out")
 
-    config = mini_config(args)
-    model = GPT2(config)
+    model = GPT2(mini_config(args, CheckpointFiles((), RemoteFile(""), RemoteFile(""))))
     add_dropout(model, args.dropout)
     optimizers = make_optimizers(model, args.lr, args.weight_decay)
     state_file, first, seconds = args.work / "state.pt", 0, 0.0
@@ -254,13 +261,14 @@ def main() -> None:
         if time.monotonic() - last_save > 180 or step + 1 == args.steps:
             save(step + 1)
             last_save = time.monotonic()
-        progress.set_postfix(loss=f"{loss.item():.3f}")
+        progress.set_postfix(loss=f"{recent[-1] if recent else row['loss']:.3f}")
+    export(args, model, corpora, args.steps * args.batch * args.n_ctx, seconds)
 
 
-def mini_config(args: argparse.Namespace) -> Config:
-    files = CheckpointFiles((RemoteFile("model.safetensors"),), RemoteFile("encoder.json"), RemoteFile("vocab.bpe"))
+def mini_config(args: argparse.Namespace, files: CheckpointFiles) -> Config:
+    """The configuration that the arguments ask for."""
     return Config(
-        seed=args.seed,
+        seed=20190929,
         vocab_size=args.vocab_size,
         n_positions=args.n_ctx,
         n_ctx=args.n_ctx,
@@ -272,6 +280,47 @@ def mini_config(args: argparse.Namespace) -> Config:
         top_k=40,
         checkpoint=files,
         name=args.out.name,
+    )
+
+
+def export(args: argparse.Namespace, model: GPT2, corpora: Mapping[str, Corpus], tokens: int, seconds: float) -> None:
+    """Write weights, config.yml and model card to `--out`, and score what was written as a user will load it."""
+    weights = {name: tensor.half().contiguous() for name, tensor in model.transformer.state_dict().items()}
+    write_file(args.out / "model.safetensors", safetensors.torch.save(weights))
+
+    def described(name: str) -> RemoteFile:
+        content = (args.out / name).read_bytes()
+        return RemoteFile(name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    files = CheckpointFiles((described("model.safetensors"),), described("encoder.json"), described("vocab.bpe"))
+    config = mini_config(args, files)
+    values = dataclasses.asdict(config, dict_factory=lambda pairs: {k: v for k, v in pairs if v is not None})
+    del values["name"]
+    values["checkpoint"]["weights"] = list(values["checkpoint"]["weights"])
+    head = f"# {config.name}: see README.md beside this file. Written by staff/train_mini.py.\n"
+    write_file(args.out / "config.yml", (head + yaml.safe_dump(values, sort_keys=False)).encode())
+
+    on_disk = Files(args.out / "model.safetensors", args.out / "encoder.json", args.out / "vocab.bpe", "")
+    written, codec = load(load_config(args.out / "config.yml", config.name), on_disk)
+    rows = []
+    for name, corpus in corpora.items():
+        loss = nats_per_character(written, codec, corpus.held_out, args.n_ctx)
+        characters = (sum(map(len, corpus.train)), sum(len(text) for _, text in corpus.held_out))
+        rows.append(f"| {name} | {characters[0]:,} | {characters[1]:,} | {loss:.3f} |")
+        print(f"{name}: {loss:.4f} nats per character held out")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    write_file(
+        args.out / "README.md",
+        MODEL_CARD.read_text(encoding="utf-8")
+        .format(
+            **{**vars(args), **vars(config)},
+            parameters=parameters / 1e6,
+            megabytes=sum((args.out / name).stat().st_size for name in WRITTEN) / 1e6,
+            tokens=tokens / 1e6,
+            minutes=seconds / 60,
+            rows="\n".join(rows),
+        )
+        .encode("utf-8"),
     )
 
 
