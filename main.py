@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from src import artifacts
+from src import artifacts, guest
 from src.config import ROOT, model_config
 from src.errors import UserError
 
@@ -43,25 +43,24 @@ def main() -> int:
     from src import checkpoint  # here, not above, so that --help and mistyped options don't wait for PyTorch
 
     device = choose_device(args.device)
+    guest.check_folder(args.questions)
     files = checkpoint.locate(config)
     if args.cache:
         print(f"{args.model}: all files are in {files.weights.parent}")
         return 0
     from src.homework import Homework, settings
 
+    artifacts.begin_record(args.out, settings(config, files.weights_sha256, seed, device))
     model, codec = checkpoint.load(config, files, device)
     homework = Homework(model, codec, config, args.questions, ROOT / "data", seed, device)
-    made_with = settings(homework, files.weights_sha256)
     print(f"model {args.model} on {device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
-    results = [(part, *run(part, homework, args.out, made_with)) for part in artifacts.FILES if part in args.question]
+    results = [(part, *run(part, homework, args.out)) for part in artifacts.FILES if part in args.question]
     print_table(results)
     return 0 if all(state == "done" for _, _, _, state in results) else 1
 
 
-def run(part: str, homework, out: Path, made_with: dict) -> tuple[str, float, str]:
+def run(part: str, homework, out: Path) -> tuple[str, float, str]:
     """Run one part and write its files; return what was written, the seconds that it took, and how it went."""
-    from src import guest
-
     began = time.perf_counter()
     try:
         files = homework.run(part)
@@ -84,7 +83,7 @@ def run(part: str, homework, out: Path, made_with: dict) -> tuple[str, float, st
     for name, content in files.items():
         artifacts.write_file(out / name, content)
     entry = artifacts.record_entry(part, homework.questions, files) if files else None
-    artifacts.update_record(out, made_with, part, entry)
+    artifacts.note_part(out, part, entry)
     return ", ".join(files) or "nothing", time.perf_counter() - began, state
 
 

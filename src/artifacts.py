@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from src.config import ROOT
 from src.errors import UserError
 
@@ -103,7 +101,7 @@ def code_hash(source: bytes) -> str:
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """The record of how the files in `out` were made: see `update_record`. Empty where there is none.
+    """The record of how the files in `out` were made: see `begin_record` and `note_part`. Empty where there is none.
 
     Raises:
         ArtifactError: run.json is damaged.
@@ -120,21 +118,32 @@ def read_record(out: Path) -> dict[str, Any]:
     return record
 
 
-def update_record(out: Path, made_with: Mapping[str, Any], part: str, entry: Mapping[str, Any] | None) -> None:
-    """Note in `out`/run.json that `part` was made as `entry` says, or, where that is None, that it was not made.
+def begin_record(out: Path, made_with: Mapping[str, Any]) -> None:
+    """Start or go on with the record in `out`, of parts that are all made with the same settings `made_with`.
 
-    All parts in the record were made with the same settings `made_with` (model, checkpoint, config, seed, versions):
-    parts that were made with others are dropped from it.
+    Parts that were made with other settings (model, checkpoint, config, seed, device, versions) are dropped from it.
+
+    Raises:
+        ArtifactError: `out` cannot be written to.
     """
     try:
         record = read_record(out)
     except ArtifactError:
         record = {}
     parts = record["parts"] if record.get("made_with") == made_with else {}
-    parts.pop(part, None)
+    _write_record(out, {"made_with": made_with, "parts": parts})
+
+
+def note_part(out: Path, part: str, entry: Mapping[str, Any] | None) -> None:
+    """Note in the record in `out` how `part` was made (a `record_entry`), or, with None, that it was not."""
+    record = read_record(out)
+    record["parts"].pop(part, None)
     if entry is not None:
-        parts[part] = dict(entry)
-    record = {"made_with": made_with, "parts": dict(sorted(parts.items()))}
+        record["parts"][part] = dict(entry)
+    _write_record(out, {**record, "parts": dict(sorted(record["parts"].items()))})
+
+
+def _write_record(out: Path, record: Mapping[str, Any]) -> None:
     write_file(out / RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
@@ -146,8 +155,3 @@ def record_entry(part: str, questions: Path, files: Mapping[str, bytes]) -> dict
         "code": {name: code_hash((folder / name).read_bytes()) for name in SOURCES[part]},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }
-
-
-def float_array(values: list[float]) -> bytes:
-    """The content of a `*_raw.pkl`: the values as a pickled NumPy array of float64."""
-    return pickled(np.array(values, dtype=np.float64))

@@ -72,8 +72,9 @@ def load_codec(encoder_file: Path, merges_file: Path) -> Codec:
     def to_bytes(token: str) -> bytes:
         return bytes(byte_of[character] for character in token)
 
+    content = _read(encoder_file)
     try:
-        encoder = json.loads(_read(encoder_file))
+        encoder = json.loads(content)
         del encoder[END_OF_TEXT]
         ranks = {to_bytes(token): int(token_id) for token, token_id in encoder.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from src.artifacts import QUESTION_FILES
+from src.artifacts import FILES, QUESTION_FILES
 from src.errors import UserError
 
 PACKAGE = "questions"
@@ -32,15 +32,23 @@ class Failure:
     text: str  # what to show
 
 
+def check_folder(folder: Path) -> None:
+    """See that `folder` can hold a student's files.
+
+    Raises:
+        GuestError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise GuestError(f"--questions {folder}: there is no such folder; it must hold {', '.join(QUESTION_FILES)}")
+
+
 def load_function(folder: Path, file: str, name: str) -> Callable:
     """The function `name` in `folder`/`file`; that file and its siblings are imported as `questions.*`.
 
     Raises:
-        GuestError: there is no such folder, file or function.
+        GuestError: there is no such file or function.
         BaseException: whatever the file itself raises while it is imported.
     """
-    if not folder.is_dir():
-        raise GuestError(f"--questions {folder}: there is no such folder; it must hold {', '.join(QUESTION_FILES)}")
     if not (folder / file).is_file():
         raise GuestError(f"{folder / file}: is missing; restore it from the starter code")
     package = sys.modules.get(PACKAGE)
@@ -70,8 +78,8 @@ def failure(error: BaseException, folder: Path) -> Failure | None:
     if not own:
         return None
     place = f"{_shown(own[-1].filename)}:{own[-1].lineno}"
-    if isinstance(error, NotImplementedError):
-        return Failure(str(error) or None, place, "".join(trace.format_exception_only()).rstrip())
+    if isinstance(error, NotImplementedError) and str(error) in FILES:  # a block of a stub
+        return Failure(str(error), place, "".join(trace.format_exception_only()).rstrip())
     trace.stack = traceback.StackSummary.from_list(own)
     trace.__cause__ = trace.__context__ = None
     return Failure(None, place, "".join(trace.format()).rstrip())

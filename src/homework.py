@@ -19,7 +19,7 @@ from tqdm import tqdm
 from src import artifacts
 from src.codec import Codec
 from src.config import Config
-from src.dataset import read_papers, read_pieces, read_snippets
+from src.dataset import DataError, read_papers, read_pieces, read_snippets
 from src.gpt2 import GPT2
 from src.guest import GuestError, load_function
 
@@ -69,7 +69,7 @@ class Homework:
         """The beginnings of the first five abstracts, (5, T), cut to the same number of tokens."""
         abstracts = [paper["Abstract"].strip() for paper in read_papers(self.data / "papers.csv")[:PROMPTS]]
         if len(abstracts) < PROMPTS:
-            raise GuestError(f"{self.data / 'papers.csv'}: has {len(abstracts)} papers, but {PROMPTS} are needed")
+            raise DataError(f"{self.data / 'papers.csv'}: has {len(abstracts)} papers, but {PROMPTS} are needed")
         encoded = [self.encode(text) for text in abstracts]
         length = min(PROMPT_TOKENS, *(ids.size(1) for ids in encoded))
         return torch.cat([ids[:, :length] for ids in encoded])
@@ -113,7 +113,7 @@ def _likelihoods(homework: Homework) -> dict[str, bytes]:
 
     arrays = {name: np.array(v) for name, v in values.items()}
     return {
-        **{f"{name}_raw.pkl": artifacts.float_array(v) for name, v in values.items()},
+        **{f"{name}_raw.pkl": artifacts.pickled(v) for name, v in arrays.items()},
         **{f"{name}.png": plots.histogram(name, v) for name, v in arrays.items()},
         artifacts.OVERVIEW: plots.overview(arrays),
     }
@@ -151,15 +151,15 @@ _PARTS: Mapping[str, Callable[[Homework], dict[str, bytes]]] = {
 }
 
 
-def settings(homework: Homework, checkpoint_sha256: str) -> dict[str, Any]:
+def settings(config: Config, checkpoint_sha256: str, seed: int, device: str) -> dict[str, Any]:
     """What the files of a run depend on, but for the student's code: the head of `run.json`."""
     packages = ("torch", "numpy", "matplotlib", "tiktoken")
     return {
-        "model": homework.config.name,
+        "model": config.name,
         "checkpoint_sha256": checkpoint_sha256,
-        "config": json.loads(json.dumps(dataclasses.asdict(homework.config))),
-        "seed": homework.seed,
-        "device": homework.device,
+        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        "seed": seed,
+        "device": device,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
 
