@@ -124,7 +124,8 @@ class Attention(nn.Module):
             T, S = query.size(2), len(present)
             # One new token sees everything, and without a past the mask is the plain triangle: neither needs storing.
             mask = None if T in (1, S) else _causal_mask(T, S, x.device)
-            y = F.scaled_dot_product_attention(query, present.key, present.value, attn_mask=mask, is_causal=1 < T == S)
+            causal = mask is None and T > 1
+            y = F.scaled_dot_product_attention(query, present.key, present.value, attn_mask=mask, is_causal=causal)
         return self.c_proj(y.transpose(1, 2).flatten(2)), present  # (B, T, C)
 
 

@@ -120,6 +120,13 @@ def add_dropout(model: GPT2, rate: float) -> None:
     model.transformer.wte.register_forward_hook(drop)
 
 
+def stream(texts: list[str], codec: Codec, seed: int) -> Tensor:
+    """All `texts` in a random order as one sequence of token ids, (N,), each followed by `END_OF_TEXT`."""
+    order = np.random.default_rng(seed).permutation(len(texts))
+    end = torch.tensor([codec.end_of_text])
+    return torch.cat([part for i in order for part in (codec.encode(texts[i])[0], end)])
+
+
 def crops(streams: list[Tensor], shares: list[float], batch: int, length: int, seed: int, step: int) -> Tensor:
     """The batch of a step, (batch, length): random pieces of the streams. A pure function of seed and step."""
     rng = np.random.default_rng((seed, step))
@@ -185,8 +192,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=100, help="steps (%(default)s)")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.5)
-    parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=20190929)
+    parser.add_argument("--save-every", type=int, default=180, help="seconds between saves of the state (%(default)s)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the step (needs a C++ compiler)")
     return parser.parse_args()
 
@@ -195,24 +203,30 @@ def main() -> None:
     args = parse_arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     args.work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(args.seed)
+    state_file = args.work / "state.pt"
     corpora = {"abstracts": read_corpus(args.abstracts), "plays": read_corpus(args.plays)}
-    if (args.out / "vocab.bpe").exists() and (args.work / "state.pt").exists():
+    if state_file.exists():
         codec = load_codec(args.out / "encoder.json", args.out / "vocab.bpe")
     else:
         texts = corpora["abstracts"].train + args.plays_copies * corpora["plays"].train
         codec = learn_vocabulary(texts, args.vocab_size, args.out)
-    streams, shares = [], [1 - args.plays_share, args.plays_share]
-    for name, corpus in corpora.items():
-        order = np.random.default_rng(args.seed).permutation(len(corpus.train))
-        end = torch.tensor([codec.end_of_text])
-        streams.append(torch.cat([part for i in order for part in (codec.encode(corpus.train[i])[0], end)]))
-        tqdm.write(f"{name}: {len(corpus.train)} texts, {len(streams[-1]):,} tokens, {len(corpus.held_out)} held out")
-
+    torch.manual_seed(args.seed)
     model = GPT2(mini_config(args, CheckpointFiles((), RemoteFile(""), RemoteFile(""))))
+    seconds = train(args, model, codec, corpora, state_file)
+    export(args, model, corpora, args.steps * args.batch * args.n_ctx, seconds)
+
+
+def train(
+    args: argparse.Namespace, model: GPT2, codec: Codec, corpora: Mapping[str, Corpus], state_file: Path
+) -> float:
+    """Train `model` from the state in `state_file`, or from the start; return the seconds that it took in all."""
+    streams = [stream(corpus.train, codec, args.seed) for corpus in corpora.values()]
+    shares = [1 - args.plays_share, args.plays_share]
+    for (name, corpus), tokens in zip(corpora.items(), streams, strict=True):
+        print(f"{name}: {len(corpus.train)} texts, {len(tokens):,} tokens, {len(corpus.held_out)} held out")
     add_dropout(model, args.dropout)
     optimizers = make_optimizers(model, args.lr, args.weight_decay)
-    state_file, first, seconds = args.work / "state.pt", 0, 0.0
+    first, seconds = 0, 0.0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
@@ -225,44 +239,38 @@ def main() -> None:
             logits, _ = model(batch[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
 
-    def save(step: int) -> None:
-        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
-        torch.save({**state, "step": step, "seconds": seconds}, state_file.with_suffix(".part"))
-        os.replace(state_file.with_suffix(".part"), state_file)
-
     step_loss = torch.compile(loss_of) if args.compile else loss_of
-    rates = [[group["lr"] for group in o.param_groups] for o in make_optimizers(model, args.lr, args.weight_decay)]
-    log = (args.work / "log.jsonl").open("a", encoding="utf-8")
     recent, last_save = [], time.monotonic()
     progress = tqdm(range(first, args.steps), initial=first, total=args.steps, desc="training", mininterval=10)
     for step in progress:
         began = time.monotonic()
-        torch.manual_seed(args.seed + step)  # dropout is a function of the step, too
-        for optimizer, initial in zip(optimizers, rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, initial, strict=True):
-                group["lr"] = rate * schedule(step, args.steps, args.warmup)
+        torch.manual_seed(args.seed + step)  # so that dropout is a function of the step, as the batch is
         loss = step_loss(crops(streams, shares, args.batch, args.n_ctx + 1, args.seed, step))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = args.lr * schedule(step, args.steps, args.warmup)
             optimizer.step()
             optimizer.zero_grad()
         recent.append(loss.item())
         seconds += time.monotonic() - began
         if not math.isfinite(recent[-1]):
             sys.exit(f"step {step}: the loss is {recent[-1]}; lower --lr and start with an empty --work")
+        progress.set_postfix(loss=f"{recent[-1]:.3f}")
         if (step + 1) % 250 == 0 or step + 1 == args.steps:
             held_out = {n: nats_per_character(model, codec, c.held_out, args.n_ctx) for n, c in corpora.items()}
-            row = {"step": step + 1, "seconds": round(seconds), "loss": float(np.mean(recent)), **held_out}
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            tqdm.write(json.dumps(row))
+            row = json.dumps({"step": step + 1, "seconds": round(seconds), "loss": float(np.mean(recent)), **held_out})
+            with (args.work / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(row + "\n")
+            tqdm.write(row)
             recent = []
-        if time.monotonic() - last_save > 180 or step + 1 == args.steps:
-            save(step + 1)
+        if time.monotonic() - last_save > args.save_every or step + 1 == args.steps:
+            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+            torch.save({**state, "step": step + 1, "seconds": seconds}, state_file.with_suffix(".part"))
+            os.replace(state_file.with_suffix(".part"), state_file)
             last_save = time.monotonic()
-        progress.set_postfix(loss=f"{recent[-1] if recent else row['loss']:.3f}")
-    export(args, model, corpora, args.steps * args.batch * args.n_ctx, seconds)
+    return seconds
 
 
 def mini_config(args: argparse.Namespace, files: CheckpointFiles) -> Config:
