@@ -31,7 +31,7 @@ def temperature_scale(logits, model, new_past, config, temperature, temperature_
         new_past: what the model returned together with the logits: its memory of all tokens so far
         config: the configuration; `config.top_k` is the k of `top_k_logits`
         temperature: float T > 0, or None, which returns the logits as they are
-        temperature_horizon: 1 scales the distribution of the next token, 2 the joint one of the next two tokens
+        temperature_horizon: 1 scales the distribution of the next token; 2, for B = 1, the joint one of the next two
 
     Returns:
         tensor (B, V)
@@ -47,8 +47,10 @@ def temperature_scale(logits, model, new_past, config, temperature, temperature_
         ### END CODE HERE ###
 
     if temperature_horizon == 2:
-        # Given (for B = 1): the K tokens that passed the filter, and after each of them, in one call of the model,
-        # the logits of the token that follows.
+        if logits.size(0) != 1:
+            raise ValueError(f"temperature_horizon=2 takes one text at a time (B = 1), not {logits.size(0)}")
+        # Given: the K tokens that passed the filter, and after each of them, in one call of the model, the logits of
+        # the token that follows.
         candidates = (logits[0] > FILTERED).nonzero().squeeze(1)  # (K,) token ids
         next_logits, _ = model(candidates.unsqueeze(1), past=new_past)  # (K, 1, V)
 

@@ -76,6 +76,11 @@ def test_horizon_2_in_float32_on_gpt2_equals_a_loop_over_candidates(tiny_model, 
     assert (scaled.softmax(-1) > 0).sum() == 5
 
 
+def test_horizon_2_is_refused_for_a_batch():
+    with pytest.raises(ValueError, match="one text at a time"):
+        answer("sample.py", "sample")(TableModel(6), torch.tensor([[1, 2], [2, 1]]), TableConfig(4), 1, 0.5, 2)
+
+
 def test_a_horizon_of_3_is_refused():
     with pytest.raises(ValueError, match="temperature_horizon is 3"):
         scaled_distribution(0.5, 3)
