@@ -48,9 +48,15 @@ def locate(config: Config, root: Path = ROOT) -> Files:
     """
     folder, files = root / "checkpoints" / config.name, config.checkpoint
     weights = next((w for w in files.weights if (folder / w.file).exists()), files.weights[0])
-    for remote in (files.encoder, files.merges, weights):
-        if not (folder / remote.file).exists():
-            _fetch(remote, folder / remote.file)
+    missing = [remote for remote in (files.encoder, files.merges, weights) if not (folder / remote.file).exists()]
+    for i, remote in enumerate(missing):
+        problem = _fetch(remote, folder / remote.file)
+        if problem is not None:
+            by_hand = ", ".join(f"{other.url} as {other.file}" for other in missing[i:])
+            raise CheckpointError(
+                f"{folder / remote.file}: cannot be fetched ({problem}). Run again, or save into {folder}: {by_hand}; "
+                f"or use the model that is bundled: --model {BUNDLED}"
+            )
     _verify(files.encoder, folder)
     _verify(files.merges, folder)
     digest = _verify(weights, folder)
@@ -155,8 +161,8 @@ def _verify(remote: RemoteFile, folder: Path) -> str:
     return digest
 
 
-def _fetch(remote: RemoteFile, path: Path) -> None:
-    """Fetch `remote` to `path`: written beside, checked, then renamed."""
+def _fetch(remote: RemoteFile, path: Path) -> str | None:
+    """Fetch `remote` to `path`: written beside, checked, then renamed. Returns what went wrong, if anything did."""
     if remote.url is None:
         raise CheckpointError(f"{path}: is missing; restore it from the starter code")
     import pooch
@@ -170,18 +176,13 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
         pooch.retrieve(remote.url, f"sha256:{remote.sha256}", path.name, path.parent, downloader=downloader)
         path.chmod(0o644)  # the temporary file was its owner's alone
     except requests.HTTPError as error:
-        reason = f"the server answered {error.response.status_code}"
-    except requests.ConnectionError:
-        reason = "no connection, or it broke off"
+        return f"the server answered {error.response.status_code}"
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        return "no connection, or it broke off"
     except requests.RequestException as error:
-        reason = "the connection broke off" if "Chunked" in type(error).__name__ else type(error).__name__
+        return type(error).__name__
     except ValueError:
-        reason = "what arrived is damaged: its sha256 is not the one in config.yml"
+        return "what arrived is damaged: its sha256 is not the one in config.yml"
     except OSError as error:
-        reason = error.strerror or str(error)
-    else:
-        return
-    raise CheckpointError(
-        f"{path}: cannot be fetched ({reason}). Run it again, or save {remote.url} as that file, "
-        f"or use the model that is bundled: --model {BUNDLED}"
-    )
+        return error.strerror or str(error)
+    return None

@@ -5,6 +5,9 @@ import http.server
 import pickle
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,7 @@ import torch
 from conftest import described, write_config, write_vocabulary
 
 from src.checkpoint import CheckpointError, Files, load, locate, read_weights
-from src.config import CheckpointFiles, RemoteFile, model_config
+from src.config import ROOT, CheckpointFiles, RemoteFile, model_config
 
 
 def load_tiny(root):
@@ -149,6 +152,8 @@ class Server(http.server.BaseHTTPRequestHandler):
     files: dict[str, bytes]
     fault: str | None
     requests: list[str]
+    stalled: threading.Event  # set once half a file was sent
+    released: threading.Event
 
     def do_GET(self):
         self.requests.append(self.path)
@@ -163,6 +168,11 @@ class Server(http.server.BaseHTTPRequestHandler):
             content = content[: len(content) // 2]
         if self.path.endswith("safetensors") and self.fault == "wrong byte":
             content = content[:1000] + bytes([content[1000] ^ 1]) + content[1001:]
+        if self.path.endswith("safetensors") and self.fault == "stalled":
+            self.wfile.write(content[: len(content) // 2])
+            self.stalled.set()
+            self.released.wait(60)
+            return
         self.wfile.write(content)
 
     def log_message(self, *_):
@@ -170,13 +180,14 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(files: dict[str, bytes], fault: str | None = None) -> Iterator[tuple[str, list[str]]]:
-    handler = type("Handler", (Server,), {"files": files, "fault": fault, "requests": []})
+def serving(files: dict[str, bytes], fault: str | None = None) -> Iterator[tuple[str, type[Server]]]:
+    state = {"requests": [], "stalled": threading.Event(), "released": threading.Event()}
+    handler = type("Handler", (Server,), {"files": files, "fault": fault, **state})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}", handler.requests
+            yield f"http://127.0.0.1:{server.server_port}", handler
         finally:
             server.shutdown()
             thread.join()
@@ -201,11 +212,11 @@ def remote(tiny_root, tiny_config, tmp_path):
 
 def test_fetching_makes_a_model_and_a_second_run_touches_no_network(remote, tiny_root):
     folder, contents, config_for = remote
-    with serving(contents) as (url, requests):
+    with serving(contents) as (url, server):
         files = locate(config_for(url), tiny_root)
-        assert sorted(requests) == ["/encoder.json", "/model.safetensors", "/vocab.bpe"]
+        assert sorted(server.requests) == ["/encoder.json", "/model.safetensors", "/vocab.bpe"]
         locate(config_for(url), tiny_root)
-        assert len(requests) == 3
+        assert len(server.requests) == 3
     assert isinstance(files, Files)
     assert load(config_for(url), files)[0](torch.zeros(1, 3, dtype=torch.long))[0].shape == (1, 3, 257)
     assert {p.name for p in folder.iterdir()} == {*contents, "config.yml"}
@@ -221,6 +232,20 @@ def test_a_broken_download_leaves_nothing_and_can_be_repeated(remote, tiny_root,
         assert locate(config_for(url), tiny_root).weights.read_bytes() == contents["model.safetensors"]
 
 
+def test_interrupting_a_download_leaves_no_part_of_the_file(remote, tiny_root):
+    folder, contents, config_for = remote
+    with serving(contents, "stalled") as (url, server):
+        write_config(folder / "config.yml", config_for(url))
+        code = "import sys, pathlib; from src import checkpoint, config; root = pathlib.Path(sys.argv[1]); "
+        code += "checkpoint.locate(config.model_config('tiny', root), root)"
+        process = subprocess.Popen([sys.executable, "-c", code, tiny_root], cwd=ROOT, stderr=subprocess.DEVNULL)
+        assert server.stalled.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+        server.released.set()
+    assert {p.name for p in folder.iterdir()} == {"config.yml", "encoder.json", "vocab.bpe"}
+
+
 def test_without_a_server_the_error_says_what_to_put_where_and_what_is_bundled(remote, tiny_root):
     folder, contents, config_for = remote
     with serving(contents) as (url, _):
@@ -230,7 +255,7 @@ def test_without_a_server_the_error_says_what_to_put_where_and_what_is_bundled(r
     message = str(caught.value)
     assert "no connection" in message
     assert str(folder / "encoder.json") in message
-    assert f"{url}/encoder.json" in message
+    assert all(f"{url}/{name} as {name}" in message for name in contents)
     assert "--model gpt2-mini" in message
     assert "\n" not in message
 
@@ -245,12 +270,12 @@ def test_the_older_file_is_used_where_it_is_there_and_the_newer_one_is_not(remot
     folder, contents, config_for = remote
     write_vocabulary(folder)
     torch.save(dict(tiny_model.transformer.state_dict()), folder / "pytorch_model.bin")
-    with serving(contents) as (url, requests):
+    with serving(contents) as (url, server):
         config = config_for(url)
         weights = (*config.checkpoint.weights, RemoteFile("pytorch_model.bin"))
         files = locate(
             dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, weights=weights)), tiny_root
         )
-        assert requests == []
+        assert server.requests == []
     assert files.weights.name == "pytorch_model.bin"
     shutil.rmtree(folder)
