@@ -111,10 +111,14 @@ def read_record(out: Path) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record["parts"], dict) or not isinstance(record["made_with"], dict):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise ArtifactError(f"{path}: is damaged; delete it and run main.py again") from None
+        well_formed = isinstance(record["made_with"], dict) and all(
+            isinstance(entry["questions"], str) and isinstance(entry["code"], dict) and isinstance(entry["files"], dict)
+            for entry in record["parts"].values()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        well_formed = False
+    if not well_formed:
+        raise ArtifactError(f"{path}: is damaged; delete it and run main.py again")
     return record
 
 
@@ -151,7 +155,7 @@ def record_entry(part: str, questions: Path, files: Mapping[str, bytes]) -> dict
     """What the record says of a part: whose code made it, and what the `files` hold."""
     folder = questions.resolve()
     return {
-        "questions": folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else folder.name,
+        "questions": (folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder).as_posix(),
         "code": {name: code_hash((folder / name).read_bytes()) for name in SOURCES[part]},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     }

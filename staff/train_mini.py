@@ -137,6 +137,12 @@ def crops(streams: list[Tensor], shares: list[float], batch: int, length: int, s
     return torch.stack(rows)
 
 
+def with_noise(ids: Tensor, rate: float) -> Tensor:
+    """`ids` with a share `rate` of them replaced by others of the batch: smooths, as in Xie et al. 2017."""
+    others = ids.flatten()[torch.randint(ids.numel(), ids.shape)]
+    return torch.where(torch.rand(ids.shape) < rate, others, ids)
+
+
 def make_optimizers(model: GPT2, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for the embeddings and for everything that is no matrix."""
     matrices = [p for p in model.transformer.h.parameters() if p.ndim == 2]
@@ -159,17 +165,19 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 @torch.inference_mode()
 def nats_per_character(model: GPT2, codec: Codec, held_out: list[tuple[str, str]], n_ctx: int) -> float:
-    """Mean negative log-likelihood of the held-out texts, each token given the n_ctx / 2 before it or more."""
+    """Mean negative log-likelihood of the held-out texts, each token given all that precedes it, or 7/8 of `n_ctx`."""
     model.eval()
     nats, end_of_text = 0.0, torch.tensor([[codec.end_of_text]])
     for context, text in held_out:
         known = torch.cat((end_of_text, codec.encode(context)), dim=1)
         ids = torch.cat((known, codec.encode(text)), dim=1)
-        for start in range(known.size(1), ids.size(1), n_ctx // 2):
-            stop = min(start + n_ctx // 2, ids.size(1))
+        start = known.size(1)
+        while start < ids.size(1):
+            stop = min(max(start + n_ctx // 8, n_ctx + 1), ids.size(1))
             window = ids[:, max(0, stop - n_ctx - 1) : stop]
             logits, _ = model(window[:, :-1])
             nats += F.cross_entropy(logits[0, start - stop :].float(), ids[0, start:stop], reduction="sum").item()
+            start = stop
     model.train()
     return nats / sum(len(text) for _, text in held_out)
 
@@ -192,7 +200,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=100, help="steps (%(default)s)")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--weight-decay", type=float, default=0.5)
-    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument("--noise", type=float, default=0.1, help="share of the input's tokens replaced (%(default)s)")
     parser.add_argument("--seed", type=int, default=20190929)
     parser.add_argument("--save-every", type=int, default=180, help="seconds between saves of the state (%(default)s)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the step (needs a C++ compiler)")
@@ -231,13 +240,16 @@ def train(
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            fresh = [group["weight_decay"] for group in optimizer.param_groups]
             optimizer.load_state_dict(saved)
+            for group, weight_decay in zip(optimizer.param_groups, fresh, strict=True):
+                group["weight_decay"] = weight_decay  # what is asked for now, not when the state was saved
         first, seconds = state["step"], state["seconds"]
 
-    def loss_of(batch: Tensor) -> Tensor:
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits, _ = model(batch[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+            logits, _ = model(inputs)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     step_loss = torch.compile(loss_of) if args.compile else loss_of
     recent, last_save = [], time.monotonic()
@@ -245,7 +257,8 @@ def train(
     for step in progress:
         began = time.monotonic()
         torch.manual_seed(args.seed + step)  # so that dropout is a function of the step, as the batch is
-        loss = step_loss(crops(streams, shares, args.batch, args.n_ctx + 1, args.seed, step))
+        batch = crops(streams, shares, args.batch, args.n_ctx + 1, args.seed, step)
+        loss = step_loss(with_noise(batch[:, :-1], args.noise), batch[:, 1:])
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from src.artifacts import CLASSIFICATION, FILES, RECORD
+from src.artifacts import CLASSIFICATION, FILES, RECORD, record_entry
 from src.config import ROOT
 from src.safe_pickle import read_float_array, read_plain
 
@@ -243,6 +243,7 @@ def test_a_full_run_is_packed(checkout):
         (lambda c: (c / "submit/classification.pkl").write_bytes(b"x"), "submit/classification.pkl: is not what main.py wrote"),
         (lambda c: shutil.rmtree(c / "submit"), "submit/run.json: is missing; run: python main.py"),
         (lambda c: (c / "submit/run.json").write_text("{"), "run.json: is damaged; delete it and run main.py again"),
+        (lambda c: (c / "submit/run.json").write_text('{"made_with": {}, "parts": {"6.3": []}}'), "run.json: is damaged"),
         (lambda c: (c / "questions/sample.py").unlink(), "questions/sample.py: is missing"),
         (lambda c: (c / "questions/sample.py").write_text("def f(:\n"), "questions/sample.py, line 1: is not valid Python"),
         (lambda c: change(c / "staff/solution/likelihood.py", "sum()", "mean()"),
@@ -275,6 +276,12 @@ def test_results_of_another_run_are_stale(checkout, tmp_path):
     process = make_submission(checkout)
     assert process.returncode == 1
     assert "submit/neurips.png: is stale" in process.stderr
+
+
+def test_the_record_says_where_a_questions_folder_outside_the_checkout_is(tmp_path):
+    folder = shutil.copytree(ROOT / "questions", tmp_path / "mine")
+    assert record_entry("6.3", folder, {})["questions"] == folder.resolve().as_posix()
+    assert record_entry("6.3", ROOT / "staff" / "solution", {})["questions"] == "staff/solution"
 
 
 def test_the_bonus_may_be_left_out(checkout):
