@@ -1,16 +1,31 @@
-# make run     set up .venv and run the whole homework on the bundled model, with the reference answers, into submit/
+# make run     set up .venv and run the whole homework on the bundled model into submit/
+# make grade   set up .venv and say how many points questions/ has earned
+# <!-- staff -->
+# make run uses the reference answers here. For staff, too:
 # make test    set up .venv and run the project's tests
 # make lint    check the style of the code
+# make stubs   make questions/ from staff/solution/
+# make data    cut the pickles of data/ from its texts
+# make release make the starter and Gradescope's package, in dist/   [CPU_INDEX=URL, see staff/README.md]
+# <!-- /staff -->
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+QUESTIONS := questions
+# <!-- staff -->
+QUESTIONS := staff/solution
+# <!-- /staff -->
 
-.PHONY: run test lint stubs data clean
+.PHONY: run grade test lint stubs data release clean
 
 run: $(VENV)/.run-ready
-	$(VENV)/bin/python main.py --questions staff/solution --model gpt2-mini
+	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model gpt2-mini
 
+grade: $(VENV)/.run-ready
+	$(VENV)/bin/python grader.py
+
+# <!-- staff -->
 test: $(VENV)/.dev-ready
 	$(VENV)/bin/python -m pytest
 
@@ -24,6 +39,10 @@ stubs: $(VENV)/.run-ready
 data: $(VENV)/.run-ready
 	$(VENV)/bin/python -m staff.build_data
 
+release: $(VENV)/.run-ready
+	$(VENV)/bin/python -m staff.release --cpu-index "$(CPU_INDEX)"
+
+# <!-- /staff -->
 # The marks are made last, so that an installation that was interrupted is taken up again.
 $(VENV)/.run-ready: requirements.txt
 	@echo "setting up $(VENV) (once; this takes a minute or two)"
@@ -31,10 +50,12 @@ $(VENV)/.run-ready: requirements.txt
 	$(PIP) -r requirements.txt
 	@touch $@
 
+# <!-- staff -->
 $(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+# <!-- /staff -->
 clean:
 	rm -rf $(VENV) submit cs236.hw1.2023.zip .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -34,20 +34,39 @@ def check(root: Path = ROOT) -> list[Path]:
         SubmissionError: something is missing, wrong or stale; says what, and the command that makes it.
     """
     problems = [problem for name in QUESTION_FILES if (problem := _question_problem(root / "questions" / name, root))]
-    out, files = root / "submit", [Path("submit") / RECORD]
-    record = artifacts.read_record(out)
+    problems += artifact_problems(root, root)
+    if problems:
+        raise SubmissionError("\n".join(problems))
+    record = artifacts.read_record(root / "submit")
+    made = [Path("submit") / name for part in record["parts"] for name in FILES[part]]
+    sources = sorted((root / "questions").glob("*.py"))
+    return [*(path.relative_to(root) for path in sources), Path("submit") / RECORD, *made]
+
+
+def artifact_problems(root: Path, configs: Path, questions: str | None = None) -> list[str]:
+    """What is missing, wrong or stale in `root`/submit, a line each, with the command that makes it.
+
+    Args:
+        configs: where the models' config.yml are
+        questions: the folder in `root` whose code must have made it all; None: the one that run.json names
+    """
+    out = root / "submit"
+    try:
+        record = artifacts.read_record(out)
+    except artifacts.ArtifactError as error:
+        return [str(error)]
     if not record:
-        raise SubmissionError("\n".join([*problems, f"submit/{RECORD}: is missing; run: python main.py"]))
-    model = str(record["made_with"].get("model"))
+        return [f"submit/{RECORD}: is missing; run: python main.py"]
+    model, problems = str(record["made_with"].get("model")), []
     remake = "python main.py" + (f" --model {model}" if model != "gpt2" else "")
-    config = json.loads(json.dumps(dataclasses.asdict(model_config(model, root))))
+    config = json.loads(json.dumps(dataclasses.asdict(model_config(model, configs))))
     if record["made_with"].get("config") != config:
         problems.append(f"submit/: was made with another config.yml of {model} than the present one; run: {remake}")
     for part, names in FILES.items():
         entry = record["parts"].get(part)
         if entry is None and part == BONUS:
             continue
-        folder = entry["questions"] if entry else "questions"
+        folder = questions or (entry["questions"] if entry else "questions")
         command = remake + (f" --questions {folder}" if folder != "questions" else "") + f" --question {part}"
         if entry and not _same_code(entry, root / folder):
             problems.append(f"submit/{names[0]}: is older than the code in {folder}/; run: {command}")
@@ -61,11 +80,7 @@ def check(root: Path = ROOT) -> list[Path]:
                 problem = artifact_problem(out / name)
             if problem:
                 problems.append(f"submit/{name}: {problem}; run: {command}")
-            files.append(Path("submit") / name)
-    if problems:
-        raise SubmissionError("\n".join(problems))
-    sources = sorted((root / "questions").glob("*.py"))
-    return [*(path.relative_to(root) for path in sources), *files]
+    return problems
 
 
 def artifact_problem(path: Path) -> str | None:

@@ -1,0 +1,93 @@
+"""The base of the tests that have points: how they call a student's functions, and how they say what was lost."""
+
+import math
+import time
+import unittest
+from typing import Any, ClassVar
+
+import numpy as np
+
+from src.grading import diagnosis
+from src.grading.diagnosis import Mistakes
+from src.grading.sandbox import Lost, Returned, Sandbox, Worker
+from src.intake import Submission
+
+
+class PointsLost(AssertionError):
+    """Why a test was lost: what was tried, what was expected, what came, and a hint.
+
+    Of a hidden test only `reason` and `hint` are shown: they never depend on the numbers in it.
+    """
+
+    def __init__(self, tried: str, expected: str, came: str, hint: str = "", reason: str = ""):
+        super().__init__(came)
+        self.tried = tried
+        self.expected = expected
+        self.came = came
+        self.hint = hint
+        self.reason = reason
+
+    def shown(self) -> str:
+        """All of it, for a visible test."""
+        lines = {"tried": self.tried, "expected": self.expected, "came": self.came, "hint": self.hint}
+        return "\n".join(f"{name}: {text}" for name, text in lines.items() if text)
+
+    def hidden(self) -> str:
+        """What may be shown of it where the test is hidden."""
+        return "\n".join(text for text in (self.reason, self.hint and f"hint: {self.hint}") if text)
+
+
+class Part(unittest.TestCase):
+    """Tests of one part of the homework. Each test has a process of its own for the student's code."""
+
+    part: ClassVar[str]  # its number in the homework
+    sandbox: ClassVar[Sandbox]
+    submission: ClassVar[Submission]
+    seconds: ClassVar[float] = 20.0  # for all calls of one test together
+
+    def setUp(self) -> None:
+        self._deadline = time.monotonic() + self.seconds
+        self.note = ""  # what to tell of a test that earned a part of its points
+        self._worker: Worker | None = None
+        self.addCleanup(self.start_afresh)
+
+    def start_afresh(self) -> None:
+        """End the process of the student's code; the next call gets a new one."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+
+    def call(self, tried: str, file: str, function: str, *arguments: Any, **options: Any) -> Returned:
+        """What the student's function returns; see `Worker.call`. `tried` says for a person what the call is.
+
+        Raises:
+            PointsLost: it returned nothing.
+        """
+        if self._worker is None:
+            self._worker = self.sandbox.start()
+            self._deadline = time.monotonic() + self.seconds  # the time that a process takes to start is not theirs
+        try:
+            seconds = max(1.0, self._deadline - time.monotonic())
+            return self._worker.call(file, function, *arguments, seconds=seconds, **options)
+        except Lost as lost:
+            self.start_afresh()
+            if lost.part is not None:
+                reason = f"{lost.part}: {lost.reason}"
+                raise PointsLost(tried, "", f"{reason}: {lost.shown}", reason=reason) from None
+            came = f"{lost.reason}\n{lost.shown}".rstrip()
+            raise PointsLost(tried, f"that {function} returns a value", came, reason=lost.reason) from None
+
+    def lose(self, tried: str, expected: str, came: str, mistakes: Mistakes = (), reason: str = "") -> None:
+        """Fail this test; `mistakes` are those that explain what came."""
+        raise PointsLost(tried, expected, came, diagnosis.hint(mistakes), reason)
+
+
+def numbers(values: np.ndarray, at_most: int = 6) -> str:
+    """The first few of `values`, for a person."""
+    flat = np.asarray(values).reshape(-1)
+    return "[" + ", ".join(f"{v:.4g}" for v in flat[:at_most]) + (", …]" if flat.size > at_most else "]")
+
+
+def close(got: float, expected: float) -> bool:
+    """Equal up to what float32 arithmetic may lose over a long text."""
+    return math.isfinite(got) and math.isclose(got, expected, rel_tol=2e-5, abs_tol=2e-3)

@@ -1,0 +1,369 @@
+"""What each part asks of a student's functions. `grader.py` and the hidden tests call these with different cases."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.artifacts import CLASSIFICATION, DATASETS, read_record
+from src.config import ROOT
+from src.dataset import read_pieces, read_snippets
+from src.errors import UserError
+from src.grading import diagnosis, oracle
+from src.grading.assignment import Part, close, numbers
+from src.grading.oracle import TableModel, log_softmax, top_k
+from src.grading.sandbox import Returned
+from src.safe_pickle import read_float_array, read_plain
+from src.submission import artifact_problems
+
+GPT2 = {"model": "gpt2"}
+GPT2_CONFIG = {"config": "gpt2"}
+DRAWS = 10_000  # so many prompts at once; see `oracle.fits` for the chance of a false alarm
+
+
+# --- 6.3 ---
+
+
+def _sampled(
+    part: Part, tried: str, model: Any, prompts: np.ndarray, config: Any, length: int, answer=None
+) -> np.ndarray:
+    """The ids (B, T + length) that `sample` returns, once they have the right shape and begin with the prompts."""
+    returned = part.call(tried, "sample.py", "sample", model, prompts, config, length, answer=answer)
+    expected = f"a LongTensor of shape ({len(prompts)}, {prompts.shape[1]} + {length})"
+    ids, shape = returned.value, (len(prompts), prompts.shape[1] + length)
+    if returned.kind != "tensor" or not isinstance(ids, np.ndarray) or ids.dtype != np.int64:
+        part.lose(tried, expected, returned.described(), reason="sample must return a LongTensor")
+    if ids.shape != shape:
+        mistake = {
+            (shape[0], length): ("only new tokens",),
+            prompts.shape: ("not appended",),
+            (shape[1],): ("one dimension",),
+        }.get(ids.shape, ("wrong length",) if ids.ndim == 2 else ())
+        part.lose(tried, expected, returned.described(), mistake, reason="sample returns the wrong shape")
+    if not (ids[:, : prompts.shape[1]] == prompts).all():
+        part.lose(tried, "that the result begins with the prompt", "other tokens", reason="the prompt was changed")
+    return ids
+
+
+def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int) -> None:
+    """`sample` follows the distribution of the next two tokens, each from the top k, after each of `prompts` (n, T)."""
+    n = len(prompts)
+    tried = (
+        f"sample 2 tokens after each of {DRAWS:,} prompts (a model of {model.vocab_size} tokens, top_k = {k or 'all'})"
+    )
+    batch = np.repeat(prompts, DRAWS // n, axis=0)
+    ids = _sampled(part, tried, model.reference, batch, model.config(k), 2, model.answer)
+    drawn = ids[:, -2:]
+    if drawn.min() < 0 or drawn.max() >= model.vocab_size:
+        part.lose(tried, "ids of the vocabulary", f"the id {drawn.max()}", reason="ids outside of the vocabulary")
+    for i, prompt in enumerate(prompts):
+        pairs = drawn[i * (DRAWS // n) : (i + 1) * (DRAWS // n)]
+        counts = np.zeros((model.vocab_size, model.vocab_size))
+        np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
+        expected = oracle.pair_probabilities(model, prompt, k)
+        firsts, p_first = counts.sum(axis=1), expected.sum(axis=1)
+        if not oracle.fits(firsts, p_first):
+            mistake = diagnosis.draws(firsts, model.logits(prompt[None])[0, -1], k)
+            came = f"the first token was drawn with the frequencies {numbers(firsts / firsts.sum(), 20)}"
+            part.lose(
+                tried,
+                f"frequencies near {numbers(p_first, 20)}",
+                came,
+                mistake,
+                "the draws have the wrong distribution",
+            )
+        if not oracle.fits(counts.reshape(-1), expected.reshape(-1)):
+            # Given the first token: what would follow if it had no influence, or if the draws were the same again?
+            seconds, alone = counts.sum(axis=0), np.outer(p_first, p_first)
+            mistake = ("repeated draw",) if np.trace(counts) > 0.9 * counts.sum() else ()
+            if not mistake and oracle.fits(counts.reshape(-1), alone.reshape(-1)):
+                mistake = ("stale logits",)
+            if not mistake:
+                after = model.logits(np.concatenate((prompt, [firsts.argmax()]))[None])[0, -1]
+                mistake = diagnosis.draws(counts[firsts.argmax()], after, k)
+            came = f"the second token was drawn with the frequencies {numbers(seconds / seconds.sum(), 20)}"
+            expectation = (
+                f"frequencies near {numbers(expected.sum(axis=0), 20)}, and the right ones after each first token"
+            )
+            part.lose(tried, expectation, came, mistake, "the draws of the second token have the wrong distribution")
+
+
+def feeding(part: Part, model: TableModel, prompts: np.ndarray, length: int, k: int) -> None:
+    """After the prompts, `sample` feeds the model exactly the new token, with the `past` that it returned."""
+    tried = f"sample {length} tokens after {len(prompts)} prompt(s) of {prompts.shape[1]} tokens, watching what the model is fed"
+    ids = _sampled(part, tried, model.reference, prompts, model.config(k), length, model.answer)
+    start = prompts.shape[1]
+    expected = (
+        "one call of the model a token: first the prompt, then the new token alone, with the past returned before"
+    )
+    if not model.asked:
+        part.lose(tried, expected, "the model was never called", reason="the model was never called")
+    for step, asked in enumerate(model.asked):
+        fed, past = (
+            (ids[:, :start], None)
+            if step == 0
+            else (ids[:, start + step - 1 : start + step], ids[:, : start + step - 1])
+        )
+        right = asked.ids.shape == fed.shape and (asked.ids == fed).all() and (asked.past is None) == (past is None)
+        if not (right and (past is None or (asked.past.shape == past.shape and (asked.past == past).all()))):
+            behind = "no past" if asked.past is None else f"a past of {asked.past.shape[1]} tokens"
+            came = f"call {step + 1} fed ids of shape {asked.ids.shape} with {behind}"
+            mistakes = diagnosis.feeding(asked, ids[:, : start + step]) if step else ()
+            part.lose(tried, expected, came, mistakes, reason="the model is not fed what it should be")
+    if not length <= len(model.asked) <= length + 1:
+        part.lose(
+            tried,
+            expected,
+            f"{len(model.asked)} calls for {length} tokens",
+            reason="the model is called too often or too rarely",
+        )
+
+
+def sampling_gpt2(part: Part, texts: Sequence[str], tokens: int, length: int) -> None:
+    """On the bundled GPT-2, all tokens that `sample` draws lie in the top k after what stands before them."""
+    tried = f"sample {length} tokens after {len(texts)} prompts of {tokens} tokens with the bundled GPT-2"
+    prompts = np.stack([ids[:tokens] for ids in part.sandbox.encode(texts)])
+    ids = _sampled(part, tried, GPT2, prompts, GPT2_CONFIG, length)
+    logits = part.sandbox.logits(ids)[:, tokens - 1 : -1]  # (B, length, V)
+    drawn = np.take_along_axis(logits, ids[:, tokens:, None], axis=-1)[..., 0]
+    k = part.sandbox.config.top_k
+    smallest = np.sort(logits, axis=-1)[..., -k]
+    outside = int((drawn < smallest - 1e-2).sum())
+    if outside:
+        came = f"{outside} of {drawn.size} tokens lie outside"
+        mistake = ("unfiltered",) if outside < drawn.size / 2 else ()
+        part.lose(tried, f"tokens from the top {k}", came, mistake, "tokens outside of the top k were drawn")
+
+
+# --- 6.4 ---
+
+
+def likelihoods(part: Part, model: TableModel | None, texts: Sequence[np.ndarray]) -> None:
+    """`log_likelihood` is right for each of `texts`, (T,) each, under a table model or (None) the bundled GPT-2."""
+    got, logits = [], []
+    name = f"a model of {model.vocab_size} tokens" if model else "the bundled GPT-2"
+    tried = f"log_likelihood of texts of {', '.join(str(len(text)) for text in texts)} tokens ({name})"
+    for ids in texts:
+        reference, answer = (model.reference, model.answer) if model else (GPT2, None)
+        returned = part.call(tried, "likelihood.py", "log_likelihood", reference, ids[None], answer=answer)
+        logits.append((model.logits if model else part.sandbox.logits)(ids[None])[0])
+        number = returned.number()
+        if number is None:
+            part.lose(tried, "a number", returned.described(), reason="log_likelihood must return one number")
+        got.append(number)
+    expected = [oracle.log_likelihood(answer, ids) for answer, ids in zip(logits, texts, strict=True)]
+    if not all(close(g, e) for g, e in zip(got, expected, strict=True)):
+        mistakes = diagnosis.likelihood(got, logits, texts)
+        shown = [", ".join(f"{value:.6g}" for value in values) for values in (expected, got)]
+        part.lose(tried, shown[0], shown[1], mistakes, reason="the values are wrong")
+
+
+def likelihood_type(part: Part, text: str) -> None:
+    """`log_likelihood` returns a plain Python float and leaves the model as it was."""
+    tried = "log_likelihood of a sentence, with the bundled GPT-2"
+    (ids,) = part.sandbox.encode([text])
+    returned = part.call(tried, "likelihood.py", "log_likelihood", GPT2, ids[None], watch=True)
+    if not (returned.kind == "plain" and returned.dtype == "float"):
+        gradient = " that drags its gradient along" if returned.requires_grad else ""
+        part.lose(tried, "a Python float", returned.described() + gradient, reason="the result is not a Python float")
+    if returned.model_changed:
+        part.lose(tried, "that the model is as before", "the model was changed", reason="the model was changed")
+
+
+# --- 6.5 ---
+
+
+def decisions(part: Part, texts: dict[str, Sequence[str]]) -> float:
+    """The share of the points that `classification` has earned on texts of the kinds random, plays and papers.
+
+    It is the share of random texts that were found, plus that of the kind of written text which fared worse, minus one:
+    nothing for calling all texts the same. Where the student's own `log_likelihood` (part 6.4) leads to less than all
+    of it, the right one takes its place, and the better result counts.
+    """
+    flat = [(kind, text) for kind, of_kind in texts.items() for text in of_kind]
+    flat = [flat[i] for i in np.random.default_rng(0).permutation(len(flat))]
+    ids = part.sandbox.encode([text for _, text in flat])
+    tried = f"classification of {len(flat)} texts: " + ", ".join(f"{len(t)} {kind}" for kind, t in texts.items())
+    try:
+        credit, lost = _decided(part, tried, flat, ids, None), None
+    except AssertionError as error:
+        credit, lost = 0.0, error
+    if credit < 1:
+        part.start_afresh()  # the classifier has the student's function already
+        known = {tuple(i.tolist()): oracle.log_likelihood(part.sandbox.logits(i[None])[0], i) for i in ids}
+        try:
+            credit = max(credit, _decided(part, tried, flat, ids, known))
+        except AssertionError as error:
+            if credit == 0:
+                raise (lost if lost is not None and "6.4" not in str(lost) else error) from None
+    return credit
+
+
+def _decided(part: Part, tried: str, flat: list, ids: list[np.ndarray], known: dict | None) -> float:
+    called: dict[str, list[bool]] = {}
+    for (kind, _), text in zip(flat, ids, strict=True):
+        returned = part.call(tried, "classifier.py", "classification", GPT2, text[None], likelihoods=known)
+        number = returned.number() if returned.dtype != "bool" else float(np.asarray(returned.value).reshape(-1)[0])
+        if number not in (0.0, 1.0):
+            part.lose(tried, "True or False", returned.described(), reason="classification must return True or False")
+        called.setdefault(kind, []).append(number == 1.0)
+    shares = {kind: float(np.mean(values)) for kind, values in called.items()}
+    credit = max(0.0, shares["random"] - max(shares["plays"], shares["papers"]))
+    if credit < 1:
+        came = "called random: " + ", ".join(f"{share:.0%} of {kind}" for kind, share in shares.items())
+        loss = diagnosis.decisions(shares)
+        if credit == 0:
+            part.lose(tried, "True for the random texts, False for the others", came, loss, "the decisions are wrong")
+        part.note = f"came: {came}\nhint: {diagnosis.hint(loss)}"
+    return credit
+
+
+def decision_type(part: Part, text: str) -> None:
+    """`classification` returns True or False themselves."""
+    tried = "classification of one text"
+    (ids,) = part.sandbox.encode([text])
+    known = {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)}
+    returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known)
+    if not (returned.kind == "plain" and returned.dtype == "bool"):
+        part.lose(tried, "a Python bool", returned.described(), reason="the result is not a Python bool")
+
+
+# --- submit/ ---
+
+
+def artifacts(part: Part) -> None:
+    """`submit/` is complete, readable, and made by the code that was handed in."""
+    root = part.submission.questions.parent
+    tried = "reading submit/, as make_submission.sh packs it"
+    try:
+        problems = artifact_problems(root, ROOT, "questions")
+        record = read_record(root / "submit")
+    except UserError as error:
+        problems, record = [str(error)], {}
+    problems = [problem.replace(f"{root}{os.sep}", "") for problem in problems]
+    if not problems and record["made_with"].get("model") == part.sandbox.config.name:
+        problems = _inconsistencies(part, root / "submit")
+    if problems:
+        part.lose(tried, "every file, made by the code that was handed in", "\n      ".join(problems[:12]))
+
+
+def _inconsistencies(part: Part, submit: Path) -> list[str]:
+    """Where some of the values in `submit` are not what the student's functions return now."""
+    problems = []
+    for name in DATASETS:
+        stated = read_float_array(submit / f"{name}_raw.pkl")
+        for i, ids in enumerate(part.sandbox.encode(read_pieces(ROOT / "data" / f"{name}.pkl")[:3])):
+            returned = part.call(
+                f"log_likelihood of text {i} of {name}", "likelihood.py", "log_likelihood", GPT2, ids[None]
+            )
+            number = returned.number()
+            if number is None or not math.isclose(number, stated[i], rel_tol=1e-3, abs_tol=0.05):
+                problems.append(
+                    f"submit/{name}_raw.pkl: says {stated[i]:.2f} for text {i}, your code {returned.described()}"
+                )
+    decisions = read_plain(submit / CLASSIFICATION)
+    for i, ids in enumerate(part.sandbox.encode(read_snippets(ROOT / "data" / "snippets.pkl")[:20])):
+        returned = part.call(f"classification of snippet {i}", "classifier.py", "classification", GPT2, ids[None])
+        if returned.kind != "plain" or returned.value is not decisions[i]:
+            problems.append(f"submit/{CLASSIFICATION}: says {decisions[i]} for snippet {i}, your code does not")
+    return problems
+
+
+# --- 6.6 and 6.7 ---
+
+
+def _logits(part: Part, tried: str, returned: Returned, logits: np.ndarray, untouched: bool) -> np.ndarray:
+    """What `temperature_scale` returned, once it is a tensor of the right shape and left the caller's alone."""
+    value = returned.value
+    right_kind = returned.kind == "tensor" and isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    if not right_kind or value.shape != logits.shape:
+        part.lose(
+            tried,
+            f"a tensor of logits of shape {logits.shape}",
+            returned.described(),
+            ("wrong shape",),
+            "wrong shape or type",
+        )
+    if untouched and not np.array_equal(returned.tensors[0], logits):
+        part.lose(
+            tried,
+            "that the caller's logits stay as they are",
+            "they were changed",
+            ("in place",),
+            "the caller's logits were changed",
+        )
+    return value
+
+
+def scaling(
+    part: Part, model: TableModel, ids: np.ndarray, k: int, temperatures: Sequence[float], untouched: bool
+) -> None:
+    """`temperature_scale` with horizon 1 is right at each temperature, for the logits after `ids` (B, T)."""
+    logits = _filtered(model.logits(ids)[:, -1], k)
+    for temperature in temperatures:
+        tried = f"temperature_scale of logits {logits.shape}, T = {temperature}, horizon 1"
+        arguments = (logits, model.reference, model.past_of(ids), model.config(k), temperature, 1)
+        returned = part.call(tried, "sample.py", "temperature_scale", *arguments, answer=model.answer)
+        got = _logits(part, tried, returned, logits, untouched)
+        expected = logits.astype(np.float64) / temperature
+        if not diagnosis.same_distribution(got, expected):
+            shown = [f"probabilities {numbers(np.sort(np.exp(log_softmax(x[0])))[::-1])}" for x in (expected, got)]
+            mistakes = diagnosis.scaled(got, logits, temperature)
+            if not mistakes and np.exp(log_softmax(got))[logits <= oracle.FILTERED].sum() > 1e-4:
+                mistakes = ("filter lost",)
+            part.lose(tried, shown[0], shown[1], mistakes, "the distribution is wrong")
+
+
+def no_scaling(part: Part, model: TableModel, ids: np.ndarray, k: int) -> None:
+    """Without a temperature, `temperature_scale` returns the logits as they are; with one, the caller's stay."""
+    logits = _filtered(model.logits(ids)[:, -1], k)
+    for temperature in (None, 0.7):
+        tried = f"temperature_scale of logits {logits.shape}, temperature={temperature}, horizon 1"
+        arguments = (logits, model.reference, model.past_of(ids), model.config(k), temperature, 1)
+        returned = part.call(tried, "sample.py", "temperature_scale", *arguments, answer=model.answer)
+        got = _logits(part, tried, returned, logits, untouched=True)
+        if temperature is None and not np.array_equal(got, logits):
+            part.lose(
+                tried, numbers(logits[0]), numbers(got[0]), reason="with temperature=None the logits were changed"
+            )
+
+
+def looking_ahead(part: Part, model: TableModel | None, ids: np.ndarray, k: int, temperatures: Sequence[float]) -> None:
+    """`temperature_scale` with horizon 2 is the exact marginal of the scaled joint, after `ids` (1, T).
+
+    `model` is a table model, or None for the bundled GPT-2.
+    """
+    answers = model.logits if model else part.sandbox.logits
+    logits = _filtered(answers(ids)[:, -1], k)
+    candidates = np.flatnonzero(logits[0] > oracle.FILTERED)
+    longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
+    first, second = logits[0, candidates].astype(np.float64), answers(longer)[:, -1]
+    alone = answers(candidates[:, None])[:, -1]
+    for temperature in temperatures:
+        tried = f"temperature_scale, T = {temperature}, horizon 2, {len(candidates)} candidates"
+        reference, config, past = (
+            (model.reference, model.config(k), model.past_of(ids))
+            if model
+            else (GPT2, GPT2_CONFIG, {"past_of": ids, **GPT2})
+        )
+        arguments = (logits, reference, past, config, temperature, 2)
+        returned = part.call(tried, "sample.py", "temperature_scale", *arguments, answer=model and model.answer)
+        got = _logits(part, tried, returned, logits, untouched=False)
+        expected = np.full(logits.shape, -np.inf)
+        expected[0, candidates] = oracle.marginal(log_softmax(first), log_softmax(top_k(second, k)), temperature)
+        if not diagnosis.same_distribution(got, expected):
+            mistakes = diagnosis.looked_ahead(got[0, candidates], first, second, alone, k, temperature)
+            others = np.delete(got[0], candidates)
+            if not mistakes and others.size and others.max() > got[0, candidates].max() - 20:
+                mistakes = ("filter lost",)
+            shown = [f"probabilities {numbers(np.exp(log_softmax(x))[0, candidates])}" for x in (expected, got)]
+            part.lose(tried, shown[0], shown[1], mistakes, "the distribution is wrong")
+
+
+def _filtered(logits: np.ndarray, k: int) -> np.ndarray:
+    """Logits as `top_k_logits` leaves them, float32."""
+    kept = np.isfinite(top_k(logits, k))
+    return np.where(kept, logits, np.float32(oracle.FILTERED)).astype(np.float32)

@@ -1,0 +1,158 @@
+"""Language models that are tables, and what the right answers about them are: by enumeration, in float64.
+
+A table model says how likely each token is after the last two, at this position; nothing is learnt, so everything about
+it can be worked out. It lives in the grader's process and answers a worker's questions, which makes it a witness, too:
+it knows what it was asked.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FILTERED = -1e10
+FALSE_ALARM = 1e-7  # the chance that `fits` rejects draws from the right distribution
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call of a table model: the ids that it was given, (B, T), and those that `past` stood for, (B, P) or None."""
+
+    ids: np.ndarray
+    past: np.ndarray | None
+
+
+class TableModel:
+    """Logits of the next token from a table [position mod 3, token before last, last token]."""
+
+    def __init__(self, vocab_size: int, seed: int, n_ctx: int = 64):
+        self.vocab_size = vocab_size
+        self.n_ctx = n_ctx
+        rng = np.random.default_rng(seed)
+        self._table = (1.5 * rng.standard_normal((3, vocab_size, vocab_size, vocab_size))).astype(np.float32)
+        self.asked: list[Asked] = []
+
+    @property
+    def reference(self) -> dict[str, Any]:
+        """What stands for this model among the arguments of a call."""
+        return {"model": "table", "vocab_size": self.vocab_size}
+
+    def config(self, top_k: int) -> dict[str, Any]:
+        """What stands for this model's config."""
+        return {"config": "table", "vocab_size": self.vocab_size, "top_k": top_k, "n_ctx": self.n_ctx}
+
+    def past_of(self, ids: np.ndarray) -> dict[str, Any]:
+        """What stands for the `past` after `ids` (B, T)."""
+        return {"past_of": ids, "model": "table"}
+
+    def logits(self, ids: np.ndarray) -> np.ndarray:
+        """Logits (B, T, V), float32, of the token after each of `ids` (B, T)."""
+        before = np.concatenate((np.zeros_like(ids[:, :1]), ids[:, :-1]), axis=1)
+        return self._table[np.arange(ids.shape[1]) % 3, before, ids]
+
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer a worker's call of the model, and remember it."""
+        ids, past = question.get("ids"), question.get("past")
+        problem = self._problem(ids, past)
+        if problem:
+            return {"error": problem}
+        self.asked.append(Asked(ids, past))
+        if past is None:
+            past = ids[:, :0]
+        if past.shape[0] == 1:
+            past = np.repeat(past, len(ids), axis=0)
+        known = np.concatenate((past, ids), axis=1)
+        return {"logits": self.logits(known)[:, past.shape[1] :], "past": known}
+
+    def _problem(self, ids: Any, past: Any) -> str | None:
+        for name, value in (("input_ids", ids), ("past", past)):
+            if name == "past" and value is None:
+                continue
+            if not isinstance(value, np.ndarray) or value.dtype != np.int64:
+                return f"{name} must hold token ids of type int64"
+            if value.ndim != 2:
+                return f"{name} has shape {value.shape}, but must have two dimensions, (B, T)"
+            if value.size and not (value.min() >= 0 and value.max() < self.vocab_size):
+                return f"{name} holds ids outside of the vocabulary, 0 to {self.vocab_size - 1}"
+        if ids.shape[1] == 0 or len(ids) == 0:
+            return "input_ids has no tokens; give the model a text that is not empty"
+        if past is not None and len(past) not in (1, len(ids)):
+            return f"past has batch size {len(past)}, input_ids has {len(ids)}; they must agree"
+        if ids.shape[1] + (0 if past is None else past.shape[1]) > self.n_ctx:
+            return f"the text is longer than the model's {self.n_ctx} positions"
+        return None
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """log p of each entry along the last axis, float64."""
+    logits = np.asarray(logits, dtype=np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def log_sum_exp(values: np.ndarray) -> np.ndarray:
+    """log Σ exp along the last axis, float64."""
+    largest = values.max(axis=-1, keepdims=True)
+    return (largest + np.log(np.exp(values - largest).sum(axis=-1, keepdims=True)))[..., 0]
+
+
+def top_k(logits: np.ndarray, k: int) -> np.ndarray:
+    """`logits` with -inf for all that are smaller than their row's k-th largest; k = 0 keeps all."""
+    logits = np.asarray(logits, dtype=np.float64)
+    if k == 0:
+        return logits
+    smallest = np.sort(logits, axis=-1)[..., -min(k, logits.shape[-1]), None]
+    return np.where(logits < smallest, -np.inf, logits)
+
+
+def log_likelihood(logits: np.ndarray, ids: Sequence[int]) -> float:
+    """log p of the tokens `ids` (T,) after the first, the model having answered `logits` (T, V) to them."""
+    log_p = log_softmax(logits)
+    return math.fsum(log_p[i - 1, ids[i]] for i in range(1, len(ids)))
+
+
+def marginal(log_first: np.ndarray, log_second: np.ndarray, temperature: float) -> np.ndarray:
+    """log p_T(first token), (K,), of the joint distribution of two tokens scaled by a temperature.
+
+    Args:
+        log_first: log p(a), (K,)
+        log_second: log p(b | a), (K, V)
+    """
+    joint = (log_first[:, None] + log_second) / temperature
+    return log_softmax(log_sum_exp(joint))
+
+
+def improbability(counts: np.ndarray, probabilities: np.ndarray) -> float:
+    """How unlikely such counts are, at most, if each draw has these probabilities: a bound, not an estimate.
+
+    For one outcome with probability p, seen with frequency f in n draws, Chernoff's bound (Hoeffding 1963, theorem 1)
+    is exp(-n KL(f || p)). Summed over both directions of all outcomes it bounds the chance that any of them strays so far.
+    """
+    counts, p = np.asarray(counts, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    n = counts.sum()
+    if n == 0:
+        return 1.0
+    f = counts / n
+    if (f[p <= 0] > 0).any():
+        return 0.0
+    f, p = f[p > 0], np.minimum(p[p > 0], 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergence = np.where(f > 0, f * np.log(f / p), 0.0)
+        divergence += np.where(f < 1, (1 - f) * (np.log1p(-f) - np.log1p(-p)), 0.0)
+    return float(min(1.0, 2 * len(f) * math.exp(-n * max(0.0, np.nanmax(divergence)))))
+
+
+def fits(counts: np.ndarray, probabilities: np.ndarray) -> bool:
+    """Whether the counts of outcomes could come from these probabilities; wrongly False once in 1 / FALSE_ALARM."""
+    return improbability(counts, probabilities) >= FALSE_ALARM
+
+
+def pair_probabilities(model: TableModel, prompt: np.ndarray, k: int) -> np.ndarray:
+    """p(a, b), (V, V), of the two tokens after `prompt` (T,), each from the top k."""
+    size = model.vocab_size
+    first = np.exp(log_softmax(top_k(model.logits(prompt[None])[0, -1], k)))  # (V,)
+    extended = np.concatenate((np.repeat(prompt[None], size, axis=0), np.arange(size)[:, None]), axis=1)
+    second = np.exp(log_softmax(top_k(model.logits(extended)[:, -1], k)))  # (V, V)
+    return first[:, None] * second

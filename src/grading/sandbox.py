@@ -1,0 +1,402 @@
+"""The grader's side of the sandbox: start workers, send requests, hold to limits, say what became of a call."""
+
+import contextlib
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import site
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.artifacts import FILES
+from src.config import ROOT, model_config
+from src.errors import UserError
+from src.grading import confine
+from src.grading.protocol import ProtocolError, receive, send
+
+START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
+SCRATCH_BYTES, SCRATCH_FILES = 64_000_000, 1000
+PRIVATE = ("staff", "tests", ".git", "dist")  # what a worker may never read
+_PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from src.grading.worker import main; main()"
+
+
+_PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
+
+
+class SandboxError(UserError):
+    """The sandbox itself doesn't work: not the student's fault."""
+
+
+class Lost(Exception):
+    """A call of the student's function gave no value. `reason` never depends on what the function was given."""
+
+    def __init__(self, reason: str, shown: str = "", part: str | None = None):
+        super().__init__(reason)
+        self.reason = reason
+        self.shown = shown  # the student's own traceback or prints: not for hidden tests
+        self.part = part  # the part whose block isn't written, where that is the reason
+
+
+class _ScratchFull(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a student's function returned."""
+
+    kind: str  # tensor, numpy, plain or other
+    dtype: str  # of a tensor or an array; else the name of the type
+    value: Any
+    requires_grad: bool
+    model_changed: bool
+    tensors: list[np.ndarray]  # the tensors among the arguments, as they were after the call
+
+    def number(self) -> float | None:
+        """The value as a float if it is one number of any kind, else None."""
+        if isinstance(self.value, np.ndarray) and self.value.size == 1 and self.value.dtype.kind in "fiu":
+            return float(self.value.reshape(()))
+        if type(self.value) in (int, float):
+            with contextlib.suppress(OverflowError):
+                return float(self.value)
+        return None
+
+    def described(self) -> str:
+        """What it is, for a person, in a few words."""
+        if isinstance(self.value, np.ndarray):
+            what = "tensor" if self.kind == "tensor" else "NumPy array"
+            shown = f" with the value {self.value.reshape(()):.6g}" if self.value.size == 1 else ""
+            return f"a {what} of shape {self.value.shape} and type {self.dtype}{shown}"
+        if self.value is None:
+            return "nothing (None)"
+        if self.kind == "plain":
+            return f"{str(self.value)[:60]} ({self.dtype})"
+        return f"a value of type {self.dtype}"
+
+
+class Sandbox:
+    """Processes for one grading of one questions folder. Use it as a context manager."""
+
+    def __init__(self, questions: Path, model_name: str, seed: int = 0, limits: confine.Limits | None = None):
+        """`questions` is copied to a scratch folder; student code sees that copy alone."""
+        self.config = model_config(model_name)
+        self.limits = limits or confine.Limits()
+        self.seed = seed
+        self.forks = hasattr(os, "fork") and confine.resource is not None
+        self.user = 1_000_000 + os.getpid() if self.forks and os.geteuid() == 0 else None
+        self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
+        self._scratch.chmod(0o711)
+        self.questions = self._scratch / "questions"
+        shutil.copytree(questions, self.questions, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (self.questions, *self.questions.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        self._nursery: subprocess.Popen | None = None
+        self._control: socket.socket | None = None
+        self._examiner: Worker | None = None
+        if self.forks:
+            self._start_nursery()
+        if self.user is not None and not confine.landlock_version():
+            _close_to_others([ROOT / name for name in PRIVATE])
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._examiner is not None:
+            self._examiner.end()
+        if self._nursery is not None:
+            self._control.close()
+            self._nursery.kill()
+            self._nursery.wait()
+        _remove(self._scratch)
+
+    def weaknesses(self) -> list[str]:
+        """What this machine cannot protect the grader from; empty where everything is in place."""
+        weak = []
+        if not self.forks:
+            return ["student code runs in a process of its own, under a time limit, but with all of your rights"]
+        if self.user is None:
+            weak.append("student code runs as you, not as a user without rights")
+        if not confine.landlock_version():
+            weak.append(
+                "this kernel has no Landlock: " + ("other users' " if self.user else "your ") + "files can be read"
+            )
+        if sys.platform != "linux":
+            weak.append("no network filter on this system")
+        return weak
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of each text, (T,)."""
+        return self._examine({"do": "encode", "texts": list(texts)})["ids"]
+
+    def logits(self, ids: np.ndarray, last: bool = False) -> np.ndarray:
+        """What the bundled model answers to `ids` (B, T): float32 logits (B, T, V), or only the last's, (B, V)."""
+        return self._examine({"do": "logits", "ids": ids, "last": last})["logits"]
+
+    def _examine(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._examiner = self._examiner or self.start("examiner")
+        send(self._examiner.channel, request)
+        return receive(self._examiner.channel, time.monotonic() + START_SECONDS)
+
+    def start(self, role: str = "student") -> "Worker":
+        """A fresh process: a student's worker, or the examiner."""
+        home = Path(tempfile.mkdtemp(prefix="home-", dir=self._scratch))
+        if self.user is not None:
+            os.chown(home, self.user, self.user)
+        readable = [
+            *(sys.prefix, sys.base_prefix, *site.getsitepackages(), sysconfig.get_path("stdlib")),
+            *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"),
+            *map(str, (self.questions, ROOT / "src", ROOT / "checkpoints" / self.config.name)),
+        ]
+        orders = {
+            "do": "fork", "role": role, "questions": str(self.questions), "home": str(home), "user": self.user,
+            "readable": readable, "writable": [str(home), "/dev/null", "/dev/zero", "/dev/urandom"],
+            "limits": asdict(self.limits),
+        }  # fmt: skip
+        return self._fork(orders, home) if self.forks else self._spawn(orders, home)
+
+    def _environment(self) -> dict[str, str]:
+        """The little that a worker's environment holds."""
+        kept = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+        fixed = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
+        return {name: os.environ[name] for name in kept if name in os.environ} | fixed
+
+    def _start_nursery(self) -> None:
+        ours, theirs = socket.socketpair()
+        command = [*_PYTHON, "-c", _BOOT, str(ROOT), "fork", str(theirs.fileno()), self.config.name]
+        self._log = (self._scratch / "nursery.txt").open("wb")
+        self._nursery = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            env=self._environment(), start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        self._control = ours
+        self._ready = False
+
+    def _order(self, orders: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        """The nursery's answer to `orders`; a nursery that died is started again, once."""
+        for attempt in range(2):
+            try:
+                if not self._ready:
+                    receive(self._control, time.monotonic() + START_SECONDS)
+                    self._ready = True
+                send(self._control, orders)
+                if descriptors:
+                    socket.send_fds(self._control, [b"x"], list(descriptors))
+                return receive(self._control, time.monotonic() + START_SECONDS)
+            except (EOFError, OSError, ProtocolError):
+                self._nursery.kill()
+                self._nursery.wait()
+                if attempt or not descriptors:
+                    break
+                self._start_nursery()
+        reason = (self._scratch / "nursery.txt").read_text(errors="replace").strip().splitlines()
+        raise SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}")
+
+    def _fork(self, orders: dict[str, Any], home: Path) -> "Worker":
+        ours, theirs = socket.socketpair()
+        output = home.with_name(home.name + "-output")
+        with theirs, output.open("wb") as file:
+            child = self._order(orders, (theirs.fileno(), file.fileno()))["child"]
+
+        def end(patience: float) -> int:
+            try:
+                return self._order({"do": "end", "child": child, "patience": patience, "user": self.user})["status"]
+            except SandboxError:
+                return -signal.SIGKILL
+
+        return Worker(self, ours, end, home, output)
+
+    def _spawn(self, orders: dict[str, Any], home: Path) -> "Worker":
+        output, token = home.with_name(home.name + "-output"), secrets.token_hex(16)
+        with socket.create_server(("127.0.0.1", 0)) as server, output.open("wb") as file:
+            port = server.getsockname()[1]
+            process = subprocess.Popen(
+                [*_PYTHON, "-c", _BOOT, str(ROOT), "connect", str(port), self.config.name],
+                stdin=subprocess.PIPE, stdout=file, stderr=file, env=self._environment(),
+            )  # fmt: skip
+            process.stdin.write(token.encode() + b"\n")
+            process.stdin.close()
+            server.settimeout(START_SECONDS)
+            try:
+                channel, _ = server.accept()
+                if receive(channel, time.monotonic() + START_SECONDS).get("token") != token:
+                    raise SandboxError("a stranger connected to the sandbox; run again")
+                send(channel, orders)
+            except (OSError, EOFError, ProtocolError):
+                process.kill()
+                raise SandboxError("the sandbox could not be started: its process did not connect") from None
+
+        def end(patience: float) -> int:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(patience)
+            process.kill()
+            return process.wait()
+
+        return Worker(self, channel, end, home, output)
+
+
+class Worker:
+    """One process that runs student code. After a call that was lost it is gone; start another."""
+
+    def __init__(self, sandbox: Sandbox, channel: socket.socket, end: Callable[[float], int], home: Path, output: Path):
+        self.channel = channel
+        self._sandbox = sandbox
+        self._end = end
+        self._home = home
+        self._output = output
+        self._ended = False
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def call(
+        self,
+        file: str,
+        function: str,
+        *arguments: Any,
+        seconds: float,
+        answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        likelihoods: Mapping[tuple[int, ...], float] | None = None,
+        watch: bool = False,
+    ) -> Returned:
+        """Call a student's function and wait for what it returns.
+
+        Args:
+            arguments: plain values, arrays (which become tensors), or references to the worker's own: see `worker.py`
+            seconds: how long it may take, by the clock
+            answer: answers the questions that the worker asks meanwhile
+            likelihoods: what `questions.likelihood.log_likelihood` shall return for these token ids, whatever it is
+            watch: also find out whether the model was changed
+
+        Raises:
+            Lost: it raised something, took too long, broke a limit, or its process died.
+        """
+        deadline = time.monotonic() + seconds
+        request = {
+            "file": file, "function": function, "arguments": list(arguments), "watch": watch,
+            "seed": self._sandbox.seed,
+            "likelihoods": list(likelihoods.items()) if likelihoods is not None else None,
+        }  # fmt: skip
+        try:
+            self.channel.settimeout(seconds)
+            send(self.channel, request)
+            while True:
+                message = self._receive(deadline)
+                if answer is None or "ask" not in message:
+                    return self._outcome(message)
+                send(self.channel, answer(message))
+        except (ProtocolError, EOFError, OSError, _ScratchFull) as error:
+            raise self._lost(error, seconds) from None
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        while not select.select([self.channel], [], [], min(0.2, max(0, deadline - time.monotonic())))[0]:
+            self._check_scratch()
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return receive(self.channel, deadline)
+
+    def _check_scratch(self) -> None:
+        size = count = 0
+        for folder, folders, files in os.walk(self._home):
+            count += len(files) + len(folders)
+            for name in files:
+                with contextlib.suppress(OSError):
+                    size += os.lstat(os.path.join(folder, name)).st_size
+            if size > SCRATCH_BYTES or count > SCRATCH_FILES:
+                raise _ScratchFull
+
+    def _outcome(self, message: dict[str, Any]) -> Returned:
+        match message:
+            case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
+                part = part if part in FILES and _PLACE.fullmatch(text) else None
+                raise Lost("the block is not written yet" if part else _raised(name), text, part)
+            case {
+                "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
+                "model_changed": bool(changed),
+                "tensors": list(tensors),
+            } if all(isinstance(tensor, np.ndarray) for tensor in tensors):
+                return Returned(kind, dtype[:80], value, bool(more.get("requires_grad")), changed, tensors)
+        raise ProtocolError
+
+    def _lost(self, error: Exception, seconds: float) -> Lost:
+        """What kept the call from returning, once its process has ended."""
+        gone = isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError)
+        status = self.end(patience=2.0 if gone else 0.0)
+        printed, limits = self.printed(), self._sandbox.limits
+        if self._output.stat().st_size >= limits.file_size:
+            return Lost(f"your code printed more than {limits.file_size / 1e6:.0f} MB")
+        if isinstance(error, _ScratchFull):
+            return Lost("your code wrote more files than it may", printed)
+        if isinstance(error, ProtocolError):
+            return Lost("your code's process sent something that is no answer", printed)
+        if isinstance(error, TimeoutError):
+            return Lost(f"your code took longer than {seconds:.0f} s and was stopped", printed)
+        if status == -getattr(signal, "SIGXCPU", 0):
+            return Lost(f"your code used more than {limits.cpu_seconds} s of processor time", printed)
+        if status < 0:
+            return Lost("your code's process crashed", f"{_signal_name(-status)}\n{printed}")
+        return Lost("your code ended its process instead of returning", f"exit code {status}\n{printed}")
+
+    def printed(self) -> str:
+        """The beginning of what the student's code printed."""
+        with self._output.open("rb") as file:
+            return file.read(2000).decode("utf-8", "replace")
+
+    def end(self, patience: float = 0) -> int | None:
+        """End the process and all that it started, and remove what it wrote; how it ended by itself, if it did."""
+        if self._ended:
+            return None
+        self._ended = True
+        status = self._end(patience)
+        self.channel.close()
+        _remove(self._home)
+        return status
+
+
+def _raised(name: str) -> str:
+    if name == "SystemExit":
+        return "your code called exit() instead of returning"
+    if name == "MemoryError":
+        return "your code used more memory than it may"
+    return "your code raised an error"
+
+
+def _signal_name(number: int) -> str:
+    known = {"SIGSEGV": "segmentation fault", "SIGKILL": "killed", "SIGABRT": "aborted"}
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(number).name
+        return known.get(name, name)
+    return f"signal {number}"
+
+
+def _close_to_others(paths: Sequence[Path]) -> None:
+    """Take the rights of users other than owner and group off the paths that are there."""
+    for path in paths:
+        if path.exists() and path.stat().st_mode & 0o007:
+            path.chmod(path.stat().st_mode & 0o770)
+
+
+def _remove(folder: Path) -> None:
+    """Remove `folder`, whatever modes a student's code gave to what is in it."""
+    for path, _, _ in os.walk(folder):  # top down: a folder is opened up before it is looked into
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)

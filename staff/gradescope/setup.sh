@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Run once by Gradescope, as root, when it builds the image: Python, the pinned packages, and rights.
+set -euo pipefail
+root=${AUTOGRADER_ROOT:-/autograder}
+extra_index=''  # PyTorch's index of CPU builds, written here by: make release CPU_INDEX=URL
+
+find_python() {
+    for python in python3.12 python3.11 python3; do
+        if "$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+if ! python=$(find_python); then
+    apt-get update
+    apt-get install --yes --no-install-recommends python3 python3-venv
+    python=$(find_python) || { echo "this image has no Python 3.11 or 3.12; choose Ubuntu 24.04" >&2; exit 1; }
+fi
+"$python" -m venv "$root/venv"
+"$root/venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check \
+    ${extra_index:+--extra-index-url "$extra_index"} --requirement "$root/source/requirements.txt"
+"$root/venv/bin/python" -m compileall -q "$root/venv" "$root/source" || true
+
+# Student code runs as a user without rights; this is what it must not read.
+chmod -R go-rwx "$root/source/staff"

@@ -1,0 +1,39 @@
+"""Variations of the reference answers: a folder of questions with some lines of one file replaced."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from src.config import ROOT
+
+SOLUTION = ROOT / "staff" / "solution"
+
+
+def varied(folder: Path, file: str, *replacements: tuple[str, str]) -> Path:
+    """A copy of the reference answers in `folder`, with `replacements` (old, new) made in `file`."""
+    shutil.copytree(SOLUTION, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (folder / file).read_text(encoding="utf-8")
+    for old, new in replacements:
+        assert old in source, f"{old!r} isn't in {file}"
+        source = source.replace(old, new)
+    (folder / file).write_text(source, encoding="utf-8")
+    return folder
+
+
+def graded(submission: Path, results: Path, *arguments: str, root: Path = ROOT, **options) -> dict:
+    """What grader.py says of `submission`: the content of its results.json, and its `stdout` and `stderr`."""
+    command = [sys.executable, root / "grader.py", "--submission", submission, "--json", results, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    said = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    return said | {"stdout": process.stdout, "stderr": process.stderr, "exit": process.returncode}
+
+
+def points(results: dict) -> dict[str, float]:
+    """Part → points earned."""
+    earned: dict[str, float] = {}
+    for test in results["tests"]:
+        part = ".".join(test["number"].split(".")[:2])
+        earned[part] = earned.get(part, 0) + test["score"]
+    return earned
