@@ -58,31 +58,30 @@ def unpack(source: Path, into: Path) -> Submission:
     else:
         raise IntakeError(f"{source}: there is no such file or folder")
     top = _top_folder(source, entries)
-    notes, taken, total = [], set(), 0
-    for folder in _TAKEN:
-        (into / folder).mkdir()
+    taken: dict[PurePosixPath, _Entry] = {}
     for entry in entries:
         inside = entry.path.relative_to(top) if entry.path.is_relative_to(top) else None
-        if inside is None or (len(inside.parts) == 1 and inside.name not in QUESTION_FILES):
+        if inside is not None and inside.name in QUESTION_FILES and len(inside.parts) == 1:
+            inside = PurePosixPath("questions", inside)
+        if inside is None or inside.parts[0] not in _TAKEN:
             continue
-        inside = PurePosixPath("questions", inside) if len(inside.parts) == 1 else inside
-        if inside.parts[0] not in _TAKEN:
-            continue
-        total += entry.size
-        if str(inside).casefold() in taken:
+        if str(inside).casefold() in {str(path).casefold() for path in taken}:
             raise IntakeError(f"{source}: holds {entry.path} twice; pack it again with make_submission.sh")
-        taken.add(str(inside).casefold())
+        taken[inside] = entry
+        total = sum(other.size for other in taken.values())
         if entry.size > MAX_FILE or total > MAX_TOTAL or len(taken) > MAX_FILES:
             raise IntakeError(f"{source}: is too large at {entry.path}; hand in what make_submission.sh packs, no more")
-        content = entry.read()
-        target = into / inside
+    for folder in _TAKEN:
+        (into / folder).mkdir()
+    for inside, entry in taken.items():
+        content, target = entry.read(), into / inside
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(_as_utf8(content) if target.suffix == ".py" else content)
         except (OSError, ValueError) as error:
             raise IntakeError(f"{source}: {entry.path} cannot be unpacked ({error})") from None
     missing = [name for name in QUESTION_FILES if not (into / "questions" / name).is_file()]
-    notes += [f"note: questions/{name} is missing" for name in missing]
+    notes = [f"note: questions/{name} is missing" for name in missing]
     return Submission(into / "questions", into / "submit", notes)
 
 

@@ -40,8 +40,10 @@ class HiddenSampling(Part):
         """Goes on from the new token, also for a single prompt and with the bundled GPT-2 (hidden)"""
         checks.feeding(self, TableModel(11, seed=7303), np.array([[4, 10, 1]]), length=9, k=3)
         checks.feeding(self, TableModel(11, seed=7304), np.array([[2], [7], [0], [2]]), length=1, k=0)
-        texts = ["We show that a bound on the error of a linear predictor can be found from few samples.",
-                 "What ho, my lord, the morning comes too soon upon the tower and the sleeping guard of the king."]  # fmt: skip
+        texts = [
+            "We show that a bound on the error of a linear predictor can be found from few samples.",
+            "What ho, my lord, the morning comes too soon upon the tower and the sleeping guard of the king.",
+        ]
         checks.sampling_gpt2(self, texts, tokens=12, length=16)
 
 

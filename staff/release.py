@@ -25,8 +25,9 @@ from staff.make_stubs import END, START, stub
 
 STARTER_ZIP = ZIP.replace(".zip", ".starter.zip")
 STARTER = (
-    "src", "questions", "data", "checkpoints/gpt2-mini", "docs", "main.py", "grader.py", "config.yml", "environment.yml",
-    "environment_cuda.yml", "requirements.txt", "make_submission.sh", "Makefile", "README.md", "LICENSE", ".gitignore",
+    "src", "questions", "data", "checkpoints/gpt2-mini", "docs", "main.py", "grader.py", "config.yml",
+    "environment.yml", "environment_cuda.yml", "requirements.txt", "make_submission.sh", "Makefile", "README.md",
+    "LICENSE", ".gitignore",
     ".gitattributes",
 )  # fmt: skip
 AUTOGRADER = (

@@ -93,7 +93,8 @@ def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int) -> None:
 
 def feeding(part: Part, model: TableModel, prompts: np.ndarray, length: int, k: int) -> None:
     """After the prompts, `sample` feeds the model exactly the new token, with the `past` that it returned."""
-    tried = f"sample {length} tokens after {len(prompts)} prompt(s) of {prompts.shape[1]} tokens, watching what the model is fed"
+    shape = f"{len(prompts)} prompt(s) of {prompts.shape[1]} tokens"
+    tried = f"sample {length} tokens after {shape}, watching what the model is fed"
     ids = _sampled(part, tried, model.reference, prompts, model.config(k), length, model.answer)
     start = prompts.shape[1]
     expected = (
@@ -166,7 +167,7 @@ def likelihood_type(part: Part, text: str) -> None:
     tried = "log_likelihood of a sentence, with the bundled GPT-2"
     (ids,) = part.sandbox.encode([text])
     returned = part.call(tried, "likelihood.py", "log_likelihood", GPT2, ids[None], watch=True)
-    if not (returned.kind == "plain" and returned.dtype == "float"):
+    if not (returned.kind == "plain" and returned.dtype == "float" and math.isfinite(returned.value)):
         gradient = " that drags its gradient along" if returned.requires_grad else ""
         part.lose(tried, "a Python float", returned.described() + gradient, reason="the result is not a Python float")
     if returned.model_changed:

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ try:
 except ImportError:  # Windows
     resource = None
 
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 4, 38, 22, 2
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 8, 38, 22, 2
+_CAPABILITIES_V3, _MAY_READ = 0x20080522, 1 << 2  # CAP_DAC_READ_SEARCH
 
 # System calls by number, on the two kinds of machine that PyTorch is built for.
 _SYSCALLS = {
@@ -32,8 +34,8 @@ _SYSCALLS = {
         "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "socket": 41, "ptrace": 101,
         "process_vm_readv": 310, "process_vm_writev": 311, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
         "pidfd_open": 434, "pidfd_send_signal": 424, "io_uring_setup": 425, "memfd_create": 319, "memfd_secret": 447,
-        "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "unshare": 272, "setns": 308, "mount": 165, "bpf": 321,
-        "userfaultfd": 323, "keyctl": 250, "add_key": 248, "request_key": 249, "perf_event_open": 298,
+        "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "unshare": 272, "setns": 308, "mount": 165,
+        "bpf": 321, "userfaultfd": 323, "open_by_handle_at": 304, "keyctl": 250, "add_key": 248, "request_key": 249, "perf_event_open": 298,
         "sched_setaffinity": 203, "setpriority": 141, "sched_setscheduler": 144, "sched_setattr": 314,
     },
     "aarch64": {
@@ -41,8 +43,8 @@ _SYSCALLS = {
         "execve": 221, "execveat": 281, "socket": 198, "ptrace": 117,
         "process_vm_readv": 270, "process_vm_writev": 271, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
         "pidfd_open": 434, "pidfd_send_signal": 424, "io_uring_setup": 425, "memfd_create": 279, "memfd_secret": 447,
-        "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180, "unshare": 97, "setns": 268, "mount": 40, "bpf": 280,
-        "userfaultfd": 282, "keyctl": 219, "add_key": 217, "request_key": 218, "perf_event_open": 241,
+        "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180, "unshare": 97, "setns": 268, "mount": 40,
+        "bpf": 280, "userfaultfd": 282, "open_by_handle_at": 265, "keyctl": 219, "add_key": 217, "request_key": 218, "perf_event_open": 241,
         "sched_setaffinity": 122, "setpriority": 140, "sched_setscheduler": 119, "sched_setattr": 274,
     },
 }  # fmt: skip
@@ -84,27 +86,37 @@ def apply_limits(limits: Limits) -> None:
             resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def become(user: int) -> None:
+def become(user: int, keep_reading: bool = False) -> None:
     """Become the unprivileged user (and group) with this number; only root can.
 
+    Args:
+        keep_reading: keep one right of root's, to read files whatever their modes. Only for a process that Landlock
+            holds to its folders, where Python itself lies in a folder that is closed to other users.
+
     Raises:
-        OSError: the number is not available here.
+        OSError: the number is not available here, or the other rights could not be given up.
     """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if keep_reading:
+        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
+    if keep_reading:
+        header, data = struct.pack("=Ii", _CAPABILITIES_V3, 0), struct.pack("=6I", _MAY_READ, _MAY_READ, 0, 0, 0, 0)
+        if libc.capset(header, data) != 0:
+            raise OSError(ctypes.get_errno(), "capset")
 
 
-def no_new_privileges() -> None:
-    """Never gain rights again by running a program; Landlock and seccomp demand it of an ordinary user (Linux)."""
+def bind_to_parent() -> None:
+    """Be killed when the parent dies, and never gain rights again by running a program (Linux).
+
+    The second is what Landlock and seccomp demand of an ordinary user. A change of user would undo the first.
+    """
     if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-
-def hide() -> None:
-    """Let no other process of the same user read this one's memory or trace it (Linux)."""
-    if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def landlock_version() -> int:

@@ -128,7 +128,7 @@ def improbability(counts: np.ndarray, probabilities: np.ndarray) -> float:
     """How unlikely such counts are, at most, if each draw has these probabilities: a bound, not an estimate.
 
     For one outcome with probability p, seen with frequency f in n draws, Chernoff's bound (Hoeffding 1963, theorem 1)
-    is exp(-n KL(f || p)). Summed over both directions of all outcomes it bounds the chance that any of them strays so far.
+    is exp(-n KL(f || p)). Summed over both directions of all outcomes, it bounds the chance that any strays so far.
     """
     counts, p = np.asarray(counts, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     n = counts.sum()

@@ -62,7 +62,7 @@ def receive(channel: socket.socket, deadline: float | None = None) -> dict[str, 
     blob = _exactly(channel, blob_length, deadline)
     try:
         message = _unpacked(json.loads(text), memoryview(blob), [0], 0)
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ProtocolError(f"not a message ({type(error).__name__})") from None
     if not isinstance(message, dict):
         raise ProtocolError("a message is a dict")

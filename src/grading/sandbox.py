@@ -34,6 +34,7 @@ _PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from src.grading.worker import main; main()"
 
 
+_TOO_MUCH_PRINTED = "your code printed far too much"
 _PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
 
 
@@ -111,17 +112,27 @@ class Sandbox:
             self._start_nursery()
         if self.user is not None and not confine.landlock_version():
             _close_to_others([ROOT / name for name in PRIVATE])
+        self._keep_reading = bool(confine.landlock_version()) and not all(map(_open_to_others, _library()))
 
     def __enter__(self) -> "Sandbox":
+        try:
+            if self.forks:
+                self._order({"do": "nothing"})  # so that what doesn't work is known before anything is graded
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._examiner is not None:
             self._examiner.end()
         if self._nursery is not None:
-            self._control.close()
-            self._nursery.kill()
-            self._nursery.wait()
+            self._control.close()  # upon which it ends its children and itself
+            try:
+                self._nursery.wait(10)
+            except subprocess.TimeoutExpired:
+                self._nursery.kill()
+                self._nursery.wait()
         _remove(self._scratch)
 
     def weaknesses(self) -> list[str]:
@@ -158,12 +169,13 @@ class Sandbox:
         if self.user is not None:
             os.chown(home, self.user, self.user)
         readable = [
-            *(sys.prefix, sys.base_prefix, *site.getsitepackages(), sysconfig.get_path("stdlib")),
+            *_library(),
             *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"),
             *map(str, (self.questions, ROOT / "src", ROOT / "checkpoints" / self.config.name)),
         ]
         orders = {
             "do": "fork", "role": role, "questions": str(self.questions), "home": str(home), "user": self.user,
+            "keep_reading": self._keep_reading,
             "readable": readable, "writable": [str(home), "/dev/null", "/dev/zero", "/dev/urandom"],
             "limits": asdict(self.limits),
         }  # fmt: skip
@@ -215,7 +227,7 @@ class Sandbox:
 
         def end(patience: float) -> int:
             try:
-                return self._order({"do": "end", "child": child, "patience": patience, "user": self.user})["status"]
+                return self._order({"do": "end", "child": child, "patience": patience})["status"]
             except SandboxError:
                 return -signal.SIGKILL
 
@@ -327,6 +339,8 @@ class Worker:
         match message:
             case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
                 part = part if part in FILES and _PLACE.fullmatch(text) else None
+                if self._printed_too_much():
+                    raise Lost(_TOO_MUCH_PRINTED)
                 raise Lost("the block is not written yet" if part else _raised(name), text, part)
             case {
                 "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
@@ -340,9 +354,9 @@ class Worker:
         """What kept the call from returning, once its process has ended."""
         gone = isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError)
         status = self.end(patience=2.0 if gone else 0.0)
-        printed, limits = self.printed(), self._sandbox.limits
-        if self._output.stat().st_size >= limits.file_size:
-            return Lost(f"your code printed more than {limits.file_size / 1e6:.0f} MB")
+        printed = self.printed()
+        if self._printed_too_much():
+            return Lost(_TOO_MUCH_PRINTED)
         if isinstance(error, _ScratchFull):
             return Lost("your code wrote more files than it may", printed)
         if isinstance(error, ProtocolError):
@@ -350,10 +364,13 @@ class Worker:
         if isinstance(error, TimeoutError):
             return Lost(f"your code took longer than {seconds:.0f} s and was stopped", printed)
         if status == -getattr(signal, "SIGXCPU", 0):
-            return Lost(f"your code used more than {limits.cpu_seconds} s of processor time", printed)
+            return Lost(f"your code used more than {self._sandbox.limits.cpu_seconds} s of processor time", printed)
         if status < 0:
             return Lost("your code's process crashed", f"{_signal_name(-status)}\n{printed}")
         return Lost("your code ended its process instead of returning", f"exit code {status}\n{printed}")
+
+    def _printed_too_much(self) -> bool:
+        return self._output.stat().st_size >= self._sandbox.limits.file_size
 
     def printed(self) -> str:
         """The beginning of what the student's code printed."""
@@ -385,6 +402,17 @@ def _signal_name(number: int) -> str:
         name = signal.Signals(number).name
         return known.get(name, name)
     return f"signal {number}"
+
+
+def _library() -> list[str]:
+    """Where Python and its packages lie."""
+    return [sys.prefix, sys.base_prefix, *site.getsitepackages(), sysconfig.get_path("stdlib")]
+
+
+def _open_to_others(path: str) -> bool:
+    """Whether a user who is neither owner nor of the group can get there."""
+    place = Path(path).resolve()
+    return all(not p.exists() or p.stat().st_mode & 0o005 == 0o005 for p in (place, *place.parents))
 
 
 def _close_to_others(paths: Sequence[Path]) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from src import checkpoint, guest
 from src.config import Config, model_config
+from src.errors import UserError
 from src.grading import confine
 from src.grading.protocol import DTYPES, Foreign, receive, send
 
@@ -166,8 +167,9 @@ def described(value: Any) -> dict[str, Any]:
         array = np.asarray(value)
         known = array.dtype.name in DTYPES and array.size <= MAX_VALUES
         return {"kind": "numpy", "dtype": array.dtype.name, "value": array if known else Foreign("NumPy array")}
-    if type(value) in (type(None), bool, float, int, str):
-        return {"kind": "plain", "dtype": type(value).__name__, "value": value if len(repr(value)) < 4000 else "…"}
+    too_large = type(value) is int and value.bit_length() > 1000 or type(value) is str and len(value) > 1000
+    if type(value) in (type(None), bool, float, int, str) and not too_large:
+        return {"kind": "plain", "dtype": type(value).__name__, "value": value}
     return {"kind": "other", "dtype": type(value).__name__[:80], "value": Foreign(type(value).__name__)}
 
 
@@ -185,8 +187,11 @@ def _fingerprint(model: nn.Module) -> tuple:
 
 def _load(model_name: str) -> tuple[nn.Module, Any, Config]:
     torch.set_num_threads(1)  # the models are small; and a pool of threads would not survive a fork
-    config = model_config(model_name)
-    return *checkpoint.load(config, checkpoint.locate(config)), config
+    try:
+        config = model_config(model_name)
+        return *checkpoint.load(config, checkpoint.locate(config)), config
+    except UserError as error:
+        sys.exit(str(error))  # the grader reads this line
 
 
 def _as_student(channel: socket.socket, loaded: tuple, orders: dict[str, Any]) -> None:
@@ -196,8 +201,8 @@ def _as_student(channel: socket.socket, loaded: tuple, orders: dict[str, Any]) -
     limits = confine.Limits(**orders["limits"])
     confine.apply_limits(limits)
     if orders["user"] is not None:
-        confine.become(orders["user"])
-    confine.no_new_privileges()
+        confine.become(orders["user"], orders["keep_reading"])
+    confine.bind_to_parent()
     confine.restrict_paths([Path(path) for path in orders["readable"]], [Path(path) for path in orders["writable"]])
     confine.filter_calls()
     Worker(channel, *loaded, questions=Path(orders["questions"])).serve()
@@ -210,6 +215,7 @@ def nursery(control: socket.socket, model_name: str) -> None:
     gc.collect()
     gc.freeze()  # so that collecting garbage in a child doesn't copy the pages shared with this one
     send(control, {"ready": True})
+    running: dict[int, int | None] = {}  # child → its user
     while True:
         try:
             orders = receive(control)
@@ -218,12 +224,18 @@ def nursery(control: socket.socket, model_name: str) -> None:
                 child = os.fork()
                 if child == 0:
                     _child(control, loaded, orders, *descriptors)
+                running[child] = orders["user"]
                 for descriptor in descriptors:
                     os.close(descriptor)
                 send(control, {"child": child})
+            elif orders["do"] == "end":
+                user = running.pop(orders["child"])
+                send(control, {"status": _end(orders["child"], orders["patience"], user)})
             else:
-                send(control, {"status": _end(orders["child"], orders["patience"], orders["user"])})
+                send(control, {})
         except (EOFError, OSError):
+            for child, user in running.items():
+                _end(child, 0, user)
             return
 
 
