@@ -107,7 +107,7 @@ def check_points() -> None:
         for test in tests:
             if test["score"] != (test["max_score"] if all_points else 0):
                 raise ReleaseError(
-                    f"{folder}: gets {test['score']} of {test['max_score']} in {test['number']} {test['name']}"
+                    f"{folder}: gets {test['score']:g} of {test['max_score']:g} in {test['number']} {test['name']}"
                 )
 
 

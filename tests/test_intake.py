@@ -138,7 +138,7 @@ def twice(path):
         (corrupted, "is damaged"),
         (lying_about_its_length, "is damaged"),
         (twice, "twice"),
-        (lambda p: p.write_bytes(b"") and None or p, "is damaged or no zip"),
+        (lambda p: (p.write_bytes(b"") and None) or p, "is damaged or no zip"),
         (lambda p: p.write_bytes(b"no zip at all") and p, "is damaged or no zip"),
         (lambda p: p.with_name("none.zip"), "there is no such file or folder"),
     ],
@@ -147,7 +147,7 @@ def test_what_cannot_be_trusted_is_refused_with_a_sentence(tmp_path, make, says)
     with pytest.raises(IntakeError, match=says) as refused:
         taken(make(tmp_path / "s.zip"), tmp_path)
     assert "\n" not in str(refused.value)
-    assert not any((tmp_path / "into" / "questions").glob("*")) if (tmp_path / "into" / "questions").exists() else True
+    assert not list((tmp_path / "into").rglob("*.py"))
 
 
 def test_a_symbolic_link_in_a_folder_is_refused(tmp_path):

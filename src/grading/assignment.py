@@ -12,7 +12,6 @@ from src.grading.diagnosis import Mistakes
 from src.grading.sandbox import Lost, Returned, Sandbox, Worker
 from src.intake import Submission
 
-
 OUT_OF_TIME = "not run: the grading took too long before; which of your functions takes so long?"
 
 

@@ -35,7 +35,8 @@ _SYSCALLS = {
         "process_vm_readv": 310, "process_vm_writev": 311, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
         "pidfd_open": 434, "pidfd_send_signal": 424, "io_uring_setup": 425, "memfd_create": 319, "memfd_secret": 447,
         "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "unshare": 272, "setns": 308, "mount": 165,
-        "bpf": 321, "userfaultfd": 323, "open_by_handle_at": 304, "keyctl": 250, "add_key": 248, "request_key": 249, "perf_event_open": 298,
+        "bpf": 321, "userfaultfd": 323,
+        "open_by_handle_at": 304, "keyctl": 250, "add_key": 248, "request_key": 249, "perf_event_open": 298,
         "sched_setaffinity": 203, "setpriority": 141, "sched_setscheduler": 144, "sched_setattr": 314,
     },
     "aarch64": {
@@ -44,7 +45,8 @@ _SYSCALLS = {
         "process_vm_readv": 270, "process_vm_writev": 271, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
         "pidfd_open": 434, "pidfd_send_signal": 424, "io_uring_setup": 425, "memfd_create": 279, "memfd_secret": 447,
         "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180, "unshare": 97, "setns": 268, "mount": 40,
-        "bpf": 280, "userfaultfd": 282, "open_by_handle_at": 265, "keyctl": 219, "add_key": 217, "request_key": 218, "perf_event_open": 241,
+        "bpf": 280, "userfaultfd": 282,
+        "open_by_handle_at": 265, "keyctl": 219, "add_key": 217, "request_key": 218, "perf_event_open": 241,
         "sched_setaffinity": 122, "setpriority": 140, "sched_setscheduler": 119, "sched_setattr": 274,
     },
 }  # fmt: skip

@@ -167,7 +167,7 @@ def described(value: Any) -> dict[str, Any]:
         array = np.asarray(value)
         known = array.dtype.name in DTYPES and array.size <= MAX_VALUES
         return {"kind": "numpy", "dtype": array.dtype.name, "value": array if known else Foreign("NumPy array")}
-    too_large = type(value) is int and value.bit_length() > 1000 or type(value) is str and len(value) > 1000
+    too_large = (type(value) is int and value.bit_length() > 1000) or (type(value) is str and len(value) > 1000)
     if type(value) in (type(None), bool, float, int, str) and not too_large:
         return {"kind": "plain", "dtype": type(value).__name__, "value": value}
     return {"kind": "other", "dtype": type(value).__name__[:80], "value": Foreign(type(value).__name__)}
