@@ -53,8 +53,7 @@ def load_function(folder: Path, file: str, name: str) -> Callable:
         raise GuestError(f"{folder / file}: is missing; restore it from the starter code")
     package = sys.modules.get(PACKAGE)
     if package is None or list(package.__path__) != [str(folder.resolve())]:
-        for module in [m for m in sys.modules if m == PACKAGE or m.startswith(PACKAGE + ".")]:
-            del sys.modules[module]
+        forget()
         spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(folder.resolve())]
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
@@ -63,6 +62,12 @@ def load_function(folder: Path, file: str, name: str) -> Callable:
     if not callable(function):
         raise GuestError(f"{folder / file}: has no function {name}; restore its first line from the starter code")
     return function
+
+
+def forget() -> None:
+    """Drop the student's files that were imported; the next `load_function` imports them anew."""
+    for module in [m for m in sys.modules if m == PACKAGE or m.startswith(PACKAGE + ".")]:
+        del sys.modules[module]
 
 
 def failure(error: BaseException, folder: Path) -> Failure | None:

@@ -36,7 +36,14 @@ def extracted(path: Path, into: Path) -> Path:
 def test_the_starter_is_the_tree_without_staff(dist, tmp_path):
     starter = extracted(dist / release.STARTER_ZIP, tmp_path) / "cs236.hw1.2023"
     names = {path.relative_to(starter).as_posix() for path in starter.rglob("*") if path.is_file()}
-    assert {"main.py", "grader.py", "make_submission.sh", "questions/sample.py", "data/snippets.pkl", "README.md"} <= names
+    assert {
+        "main.py",
+        "grader.py",
+        "make_submission.sh",
+        "questions/sample.py",
+        "data/snippets.pkl",
+        "README.md",
+    } <= names
     assert "checkpoints/gpt2-mini/model.safetensors" in names
     assert not any("staff" in name or "test" in name or "label" in name or name.endswith(".pyc") for name in names)
     assert "staff" not in (starter / "README.md").read_text().lower()
@@ -84,9 +91,13 @@ def test_a_leak_stops_the_release(tmp_path, name, content, says):
 )
 def test_drift_and_wrong_answers_stop_the_release(tmp_path, file, old, new, says):
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", ".*_cache"))
+    shutil.copytree(
+        ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", ".*_cache")
+    )
     (tree / file).write_text((tree / file).read_text().replace(old, new))
-    process = subprocess.run([sys.executable, "-m", "staff.release"], cwd=tree, capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "-m", "staff.release"], cwd=tree, capture_output=True, text=True, check=False
+    )
     assert process.returncode == 1
     assert f"error: nothing was released: {says}" in process.stderr
     assert not (tree / "dist").exists()
@@ -117,9 +128,28 @@ def assert_documented_format(results: dict) -> None:
     assert isinstance(results["score"], (int, float))
     assert isinstance(results["execution_time"], (int, float))
     assert isinstance(results["output"], str)
-    assert set(results) <= {"score", "execution_time", "output", "output_format", "visibility", "stdout_visibility", "tests", "extra_data"}
+    assert set(results) <= {
+        "score",
+        "execution_time",
+        "output",
+        "output_format",
+        "visibility",
+        "stdout_visibility",
+        "tests",
+        "extra_data",
+    }
     for test in results["tests"]:
-        assert set(test) <= {"score", "max_score", "status", "name", "number", "output", "visibility", "tags", "output_format"}
+        assert set(test) <= {
+            "score",
+            "max_score",
+            "status",
+            "name",
+            "number",
+            "output",
+            "visibility",
+            "tags",
+            "output_format",
+        }
         assert test["status"] in STATUSES
         assert test.get("visibility", "visible") in VISIBILITIES
         assert 0 <= test["score"] <= test["max_score"]
@@ -128,7 +158,9 @@ def assert_documented_format(results: dict) -> None:
 
 def test_gradescope_gives_all_points_to_what_make_submission_packs(gradescope, tmp_path):
     checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", "tests"))
+    shutil.copytree(
+        ROOT, checkout, ignore=shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", "tests")
+    )
     for path in SOLUTION.glob("*.py"):
         shutil.copy(path, checkout / "questions")
     subprocess.run([sys.executable, "main.py", "--model", "gpt2-mini"], cwd=checkout, check=True, capture_output=True)

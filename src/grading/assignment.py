@@ -49,14 +49,14 @@ class Part(unittest.TestCase):
     end_of_all: ClassVar[float] = math.inf  # when the whole grading has to be over, by `time.monotonic()`
 
     def setUp(self) -> None:
-        self.note = ""  # what to tell of a test that earned a part of its points
+        self.lost_some: PointsLost | None = None  # why a test earned only a part of its points
         self._worker: Worker | None = None
         self.addCleanup(self.start_afresh)
 
     def start_afresh(self) -> None:
         """End the process of the student's code; the next call gets a new one."""
         if self._worker is not None:
-            self._worker.end()
+            self.sandbox.release(self._worker)
             self._worker = None
 
     def call(self, tried: str, file: str, function: str, *arguments: Any, **options: Any) -> Returned:

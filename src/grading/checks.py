@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from src.config import ROOT
 from src.dataset import read_pieces, read_snippets
 from src.errors import UserError
 from src.grading import diagnosis, oracle
-from src.grading.assignment import Part, close, numbers
+from src.grading.assignment import Part, PointsLost, close, numbers
 from src.grading.oracle import TableModel, log_softmax, top_k
 from src.grading.sandbox import Returned
 from src.safe_pickle import read_float_array, read_plain
@@ -27,11 +26,12 @@ DRAWS = 10_000  # so many prompts at once; see `oracle.fits` for the chance of a
 # --- 6.3 ---
 
 
-def _sampled(
-    part: Part, tried: str, model: Any, prompts: np.ndarray, config: Any, length: int, answer=None
-) -> np.ndarray:
+def _sampled(part: Part, tried: str, model: TableModel | None, prompts: np.ndarray, k: int, length: int) -> np.ndarray:
     """The ids (B, T + length) that `sample` returns, once they have the right shape and begin with the prompts."""
-    returned = part.call(tried, "sample.py", "sample", model, prompts, config, length, answer=answer)
+    reference, config = (model.reference, model.config(k)) if model else (GPT2, GPT2_CONFIG)
+    returned = part.call(
+        tried, "sample.py", "sample", reference, prompts, config, length, answer=model and model.answer
+    )
     expected = f"a LongTensor of shape ({len(prompts)}, {prompts.shape[1]} + {length})"
     ids, shape = returned.value, (len(prompts), prompts.shape[1] + length)
     if returned.kind != "tensor" or not isinstance(ids, np.ndarray) or ids.dtype != np.int64:
@@ -45,6 +45,10 @@ def _sampled(
         part.lose(tried, expected, returned.described(), mistake, reason="sample returns the wrong shape")
     if not (ids[:, : prompts.shape[1]] == prompts).all():
         part.lose(tried, "that the result begins with the prompt", "other tokens", reason="the prompt was changed")
+    vocab_size = model.vocab_size if model else part.sandbox.config.vocab_size
+    if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
+        came = f"ids from {ids.min()} to {ids.max()}"
+        part.lose(tried, f"ids of the vocabulary, 0 to {vocab_size - 1}", came, reason="ids outside of the vocabulary")
     return ids
 
 
@@ -55,10 +59,8 @@ def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int) -> None:
         f"sample 2 tokens after each of {DRAWS:,} prompts (a model of {model.vocab_size} tokens, top_k = {k or 'all'})"
     )
     batch = np.repeat(prompts, DRAWS // n, axis=0)
-    ids = _sampled(part, tried, model.reference, batch, model.config(k), 2, model.answer)
+    ids = _sampled(part, tried, model, batch, k, 2)
     drawn = ids[:, -2:]
-    if drawn.min() < 0 or drawn.max() >= model.vocab_size:
-        part.lose(tried, "ids of the vocabulary", f"the id {drawn.max()}", reason="ids outside of the vocabulary")
     for i, prompt in enumerate(prompts):
         pairs = drawn[i * (DRAWS // n) : (i + 1) * (DRAWS // n)]
         counts = np.zeros((model.vocab_size, model.vocab_size))
@@ -95,7 +97,7 @@ def feeding(part: Part, model: TableModel, prompts: np.ndarray, length: int, k: 
     """After the prompts, `sample` feeds the model exactly the new token, with the `past` that it returned."""
     shape = f"{len(prompts)} prompt(s) of {prompts.shape[1]} tokens"
     tried = f"sample {length} tokens after {shape}, watching what the model is fed"
-    ids = _sampled(part, tried, model.reference, prompts, model.config(k), length, model.answer)
+    ids = _sampled(part, tried, model, prompts, k, length)
     start = prompts.shape[1]
     expected = (
         "one call of the model a token: first the prompt, then the new token alone, with the past returned before"
@@ -127,7 +129,7 @@ def sampling_gpt2(part: Part, texts: Sequence[str], tokens: int, length: int) ->
     """On the bundled GPT-2, all tokens that `sample` draws lie in the top k after what stands before them."""
     tried = f"sample {length} tokens after {len(texts)} prompts of {tokens} tokens with the bundled GPT-2"
     prompts = np.stack([ids[:tokens] for ids in part.sandbox.encode(texts)])
-    ids = _sampled(part, tried, GPT2, prompts, GPT2_CONFIG, length)
+    ids = _sampled(part, tried, None, prompts, part.sandbox.config.top_k, length)
     logits = part.sandbox.logits(ids)[:, tokens - 1 : -1]  # (B, length, V)
     drawn = np.take_along_axis(logits, ids[:, tokens:, None], axis=-1)[..., 0]
     k = part.sandbox.config.top_k
@@ -167,7 +169,7 @@ def likelihood_type(part: Part, text: str) -> None:
     tried = "log_likelihood of a sentence, with the bundled GPT-2"
     (ids,) = part.sandbox.encode([text])
     returned = part.call(tried, "likelihood.py", "log_likelihood", GPT2, ids[None], watch=True)
-    if not (returned.kind == "plain" and returned.dtype == "float" and math.isfinite(returned.value)):
+    if not (returned.kind == "plain" and returned.dtype == "float" and math.isfinite(returned.number() or 0)):
         gradient = " that drags its gradient along" if returned.requires_grad else ""
         part.lose(tried, "a Python float", returned.described() + gradient, reason="the result is not a Python float")
     if returned.model_changed:
@@ -188,38 +190,36 @@ def decisions(part: Part, texts: dict[str, Sequence[str]]) -> float:
     flat = [flat[i] for i in np.random.default_rng(0).permutation(len(flat))]
     ids = part.sandbox.encode([text for _, text in flat])
     tried = f"classification of {len(flat)} texts: " + ", ".join(f"{len(t)} {kind}" for kind, t in texts.items())
-    try:
-        credit, lost = _decided(part, tried, flat, ids, None), None
-    except AssertionError as error:
-        credit, lost = 0.0, error
+    credit, lost = _decided(part, tried, flat, ids, None)
     if credit < 1:
         part.start_afresh()  # the classifier has the student's function already
         known = {tuple(i.tolist()): oracle.log_likelihood(part.sandbox.logits(i[None])[0], i) for i in ids}
-        try:
-            credit = max(credit, _decided(part, tried, flat, ids, known))
-        except AssertionError as error:
-            if credit == 0:
-                raise (lost if lost is not None and "6.4" not in str(lost) else error) from None
+        credit, lost = max((_decided(part, tried, flat, ids, known), (credit, lost)), key=lambda outcome: outcome[0])
+    part.lost_some = lost
+    if lost is not None and credit == 0:
+        raise lost
     return credit
 
 
-def _decided(part: Part, tried: str, flat: list, ids: list[np.ndarray], known: dict | None) -> float:
+def _decided(part: Part, tried: str, flat: list, ids: list, known: dict | None) -> tuple[float, PointsLost | None]:
     called: dict[str, list[bool]] = {}
+    wanted = "True for the random texts, False for the others"
     for (kind, _), text in zip(flat, ids, strict=True):
-        returned = part.call(tried, "classifier.py", "classification", GPT2, text[None], likelihoods=known)
-        number = returned.number() if returned.dtype != "bool" else float(np.asarray(returned.value).reshape(-1)[0])
+        try:
+            returned = part.call(tried, "classifier.py", "classification", GPT2, text[None], likelihoods=known)
+        except PointsLost as lost:
+            return 0.0, lost
+        number = returned.number()
         if number not in (0.0, 1.0):
-            part.lose(tried, "True or False", returned.described(), reason="classification must return True or False")
+            return 0.0, PointsLost(tried, wanted, returned.described(), "", "classification must return True or False")
         called.setdefault(kind, []).append(number == 1.0)
     shares = {kind: float(np.mean(values)) for kind, values in called.items()}
     credit = max(0.0, shares["random"] - max(shares["plays"], shares["papers"]))
-    if credit < 1:
-        came = "called random: " + ", ".join(f"{share:.0%} of {kind}" for kind, share in shares.items())
-        loss = diagnosis.decisions(shares)
-        if credit == 0:
-            part.lose(tried, "True for the random texts, False for the others", came, loss, "the decisions are wrong")
-        part.note = f"came: {came}\nhint: {diagnosis.hint(loss)}"
-    return credit
+    if credit == 1:
+        return credit, None
+    came = "called random: " + ", ".join(f"{share:.0%} of {kind}" for kind, share in shares.items())
+    hint = diagnosis.hint(diagnosis.decisions(shares))
+    return credit, PointsLost(tried, wanted, came, hint, "some decisions are wrong")
 
 
 def decision_type(part: Part, text: str) -> None:

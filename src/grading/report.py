@@ -25,18 +25,17 @@ class Report(JSONTestResult):
     the decorator says, and the hint.
     """
 
-    def __init__(self, json_file: Path | None, total_seconds: float | None = None, progress: bool = True):
+    def __init__(self, json_file: Path | None, total_seconds: float | None = None):
         self.tests: list[dict[str, Any]] = []
         super().__init__(None, True, 1, self.tests, [], "")
         self._json_file = json_file
         self._began = time.monotonic()
         Part.end_of_all = self._began + total_seconds if total_seconds else math.inf
-        self._progress = progress
         self._write(UNFINISHED)
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
-        if self._progress and sys.stderr.isatty():
+        if sys.stderr.isatty():
             print(f"\r\x1b[K{self.getNumber(test)} {test.shortDescription()}", end="", file=sys.stderr, flush=True)
 
     def getOutput(self) -> str:
@@ -44,20 +43,14 @@ class Report(JSONTestResult):
 
     def buildResult(self, test: unittest.TestCase, err: Any = None) -> dict[str, Any]:
         result = super().buildResult(test, err)
-        output = getattr(test, "note", "")
-        if err is not None:
-            error, hidden = err[1], self.getHideErrors(test)
-            if not isinstance(error, PointsLost):
-                output = f"the grader itself failed ({type(error).__name__}); tell the staff"
-                if not hidden:
-                    output += f": {error}"
-            else:
-                output = "\n".join(filter(None, (hidden, error.hidden()))) if hidden else error.shown()
+        error, hidden = err[1] if err else test.lost_some, self.getHideErrors(test)
         result.pop("output", None)
-        if output:
-            result["output"] = output
-        if "score" in result:
-            result["score"] = round(result["score"], 2)
+        if isinstance(error, PointsLost):
+            result["details"] = error.shown()
+            result["output"] = f"{hidden}\n{error.hidden()}".rstrip() if hidden else error.shown()
+        elif error is not None:
+            result["details"] = f"{type(error).__name__}: {error}"
+            result["output"] = "the grader itself failed here, which is not your fault; please tell the staff"
         result["part"] = type(test).part
         return result
 
@@ -67,7 +60,7 @@ class Report(JSONTestResult):
 
     def finish(self, notes: Sequence[str] = ()) -> None:
         """Write the final results.json."""
-        if self._progress and sys.stderr.isatty():
+        if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         self._write("\n".join(notes))
 
@@ -83,7 +76,9 @@ class Report(JSONTestResult):
             "output": output,
             "output_format": "text",
             "stdout_visibility": "hidden",
-            "tests": [{name: value for name, value in test.items() if name != "part"} for test in self.tests],
+            "tests": [
+                {name: value for name, value in test.items() if name not in ("part", "details")} for test in self.tests
+            ],
         }
 
     def all_points(self) -> bool:
@@ -91,12 +86,12 @@ class Report(JSONTestResult):
         return all(test["score"] == test["max_score"] for test in self.tests)
 
     def lines(self) -> Iterator[str]:
-        """What a person reads: the points of each part, and why the lost ones were lost."""
+        """What the person at the terminal reads: the points of each part, and all about the lost ones."""
         for test in self.tests:
             if test["status"] == "failed":
                 earned = f": {test['score']:g} of {test['max_score']:g}" if test["max_score"] else ""
                 yield f"{test['number']} {test['name']}{earned}"
-                yield textwrap.indent(test.get("output", ""), "    ") + "\n"
+                yield textwrap.indent(test.get("details", ""), "    ") + "\n"
         yield f"{'part':<8}{'points':>10}{'':4}{'tests':>9}"
         parts = list(dict.fromkeys(test["part"] for test in self.tests if test["max_score"]))
         for part in parts:

@@ -68,10 +68,10 @@ class Returned:
     tensors: list[np.ndarray]  # the tensors among the arguments, as they were after the call
 
     def number(self) -> float | None:
-        """The value as a float if it is one number of any kind, else None."""
-        if isinstance(self.value, np.ndarray) and self.value.size == 1 and self.value.dtype.kind in "fiu":
+        """The value as a float if it is one number or bool of any kind, else None."""
+        if isinstance(self.value, np.ndarray) and self.value.size == 1:
             return float(self.value.reshape(()))
-        if type(self.value) in (int, float):
+        if type(self.value) in (int, float, bool):
             with contextlib.suppress(OverflowError):
                 return float(self.value)
         return None
@@ -85,7 +85,7 @@ class Returned:
         if self.value is None:
             return "nothing (None)"
         if self.kind == "plain":
-            return f"{str(self.value)[:60]} ({self.dtype})"
+            return f"{_printable(str(self.value)[:60])} ({self.dtype})"
         return f"a value of type {self.dtype}"
 
 
@@ -97,7 +97,8 @@ class Sandbox:
         self.config = model_config(model_name)
         self.limits = limits or confine.Limits()
         self.seed = seed
-        self.forks = hasattr(os, "fork") and confine.resource is not None
+        # Elsewhere than on Linux, a fork of a process that has loaded PyTorch may hang.
+        self.forks = sys.platform == "linux" and hasattr(os, "fork") and confine.resource is not None
         self.user = 1_000_000 + os.getpid() if self.forks and os.geteuid() == 0 else None
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
@@ -108,6 +109,7 @@ class Sandbox:
         self._nursery: subprocess.Popen | None = None
         self._control: socket.socket | None = None
         self._examiner: Worker | None = None
+        self._spare: Worker | None = None  # where there is no fork, a worker is used again as long as it lives
         if self.forks:
             self._start_nursery()
         if self.user is not None and not confine.landlock_version():
@@ -124,8 +126,9 @@ class Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._examiner is not None:
-            self._examiner.end()
+        for worker in (self._examiner, self._spare):
+            if worker is not None:
+                worker.end()
         if self._nursery is not None:
             self._control.close()  # upon which it ends its children and itself
             try:
@@ -160,11 +163,19 @@ class Sandbox:
 
     def _examine(self, request: dict[str, Any]) -> dict[str, Any]:
         self._examiner = self._examiner or self.start("examiner")
-        send(self._examiner.channel, request)
-        return receive(self._examiner.channel, time.monotonic() + START_SECONDS)
+        try:
+            send(self._examiner.channel, request)
+            return receive(self._examiner.channel, time.monotonic() + START_SECONDS)
+        except (EOFError, OSError, ProtocolError):
+            self._examiner.end()
+            self._examiner = None
+            raise SandboxError("the process that asks the model for expected values died; run again") from None
 
     def start(self, role: str = "student") -> "Worker":
-        """A fresh process: a student's worker, or the examiner."""
+        """A student's worker, fresh where processes can fork; or the examiner."""
+        if role == "student" and self._spare is not None:
+            worker, self._spare = self._spare, None
+            return worker
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self._scratch))
         if self.user is not None:
             os.chown(home, self.user, self.user)
@@ -180,6 +191,14 @@ class Sandbox:
             "limits": asdict(self.limits),
         }  # fmt: skip
         return self._fork(orders, home) if self.forks else self._spawn(orders, home)
+
+    def release(self, worker: "Worker") -> None:
+        """Take back a student's worker that isn't needed any more."""
+        if self.forks or worker.ended:
+            worker.end()
+        else:
+            worker.fresh = True
+            self._spare = worker
 
     def _environment(self) -> dict[str, str]:
         """The little that a worker's environment holds."""
@@ -271,7 +290,8 @@ class Worker:
         self._end = end
         self._home = home
         self._output = output
-        self._ended = False
+        self.ended = False
+        self.fresh = True  # whether to import the student's files anew
 
     def __enter__(self) -> "Worker":
         return self
@@ -304,9 +324,10 @@ class Worker:
         deadline = time.monotonic() + seconds
         request = {
             "file": file, "function": function, "arguments": list(arguments), "watch": watch,
-            "seed": self._sandbox.seed,
+            "seed": self._sandbox.seed, "fresh": self.fresh,
             "likelihoods": list(likelihoods.items()) if likelihoods is not None else None,
         }  # fmt: skip
+        self.fresh = False
         try:
             self.channel.settimeout(seconds)
             send(self.channel, request)
@@ -341,13 +362,13 @@ class Worker:
                 part = part if part in FILES and _PLACE.fullmatch(text) else None
                 if self._printed_too_much():
                     raise Lost(_TOO_MUCH_PRINTED)
-                raise Lost("the block is not written yet" if part else _raised(name), text, part)
+                raise Lost("the block is not written yet" if part else _raised(name), _printable(text), part)
             case {
                 "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
                 "model_changed": bool(changed),
                 "tensors": list(tensors),
             } if all(isinstance(tensor, np.ndarray) for tensor in tensors):
-                return Returned(kind, dtype[:80], value, bool(more.get("requires_grad")), changed, tensors)
+                return Returned(kind, _printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
         raise ProtocolError
 
     def _lost(self, error: Exception, seconds: float) -> Lost:
@@ -375,17 +396,22 @@ class Worker:
     def printed(self) -> str:
         """The beginning of what the student's code printed."""
         with self._output.open("rb") as file:
-            return file.read(2000).decode("utf-8", "replace")
+            return _printable(file.read(2000).decode("utf-8", "replace"))
 
     def end(self, patience: float = 0) -> int | None:
         """End the process and all that it started, and remove what it wrote; how it ended by itself, if it did."""
-        if self._ended:
+        if self.ended:
             return None
-        self._ended = True
+        self.ended = True
         status = self._end(patience)
         self.channel.close()
         _remove(self._home)
         return status
+
+
+def _printable(text: str) -> str:
+    """`text` without what could steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text[:5000])
 
 
 def _raised(name: str) -> str:

@@ -94,6 +94,8 @@ class Worker:
         np.random.seed(request["seed"] % 2**32)
         random.seed(request["seed"])
         try:
+            if request["fresh"]:
+                guest.forget()
             if request["likelihoods"] is not None:
                 self._stand_in(dict(request["likelihoods"]))
             function = guest.load_function(self.questions, request["file"], request["function"])
