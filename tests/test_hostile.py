@@ -70,7 +70,7 @@ def listener():
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_costs_its_own_part_and_nothing_else_happens(name, tmp_path, listener):
+def test_an_attack_earns_nothing_and_nothing_else_happens(name, tmp_path, listener):
     code, inside, says = ATTACKS[name]
     results = tmp_path / "results" / "results.json"
     results.parent.mkdir(mode=0o700)
@@ -90,13 +90,11 @@ def test_an_attack_costs_its_own_part_and_nothing_else_happens(name, tmp_path, l
     }
 
     began = time.monotonic()
-    found = graded(
-        varied(tmp_path / "questions", "likelihood.py", replacement), results, "6.3", "6.4", "--time-limit", "20"
-    )
+    found = graded(varied(tmp_path / "questions", "likelihood.py", replacement), results, "6.4", "--time-limit", "8")
 
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 30
     # (patching returns a float, which is worth its point)
-    assert points(found) == {"6.3": 8.0, "6.4": 1.0 if name == "patching" else 0.0}, found
+    assert points(found) == {"6.4": 1.0 if name == "patching" else 0.0}, found
     output = next(test["output"] for test in found["tests"] if test["number"] == "6.4.1")
     assert says in output
     hidden = [test["output"] for test in found["tests"] if test["number"] in ("6.4.3", "6.4.4")]

@@ -159,7 +159,7 @@ def draws(firsts: np.ndarray, logits: np.ndarray, k: int) -> Mistakes:
     if firsts[~kept].any():
         return ("unfiltered",)
     if firsts.max() == firsts.sum():
-        return ("repeated draw",)
+        return ("shared draw",)
     return ()
 
 

@@ -114,7 +114,8 @@ class Sandbox:
             self._start_nursery()
         if self.user is not None and not confine.landlock_version():
             _close_to_others([ROOT / name for name in PRIVATE])
-        self._keep_reading = bool(confine.landlock_version()) and not all(map(_open_to_others, _library()))
+        needed = [*_library(), str(self._scratch.parent)]
+        self._keep_reading = bool(confine.landlock_version()) and not all(map(_open_to_others, needed))
 
     def __enter__(self) -> "Sandbox":
         try:
@@ -149,17 +150,15 @@ class Sandbox:
             weak.append(
                 "this kernel has no Landlock: " + ("other users' " if self.user else "your ") + "files can be read"
             )
-        if sys.platform != "linux":
-            weak.append("no network filter on this system")
         return weak
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The token ids of each text, (T,)."""
         return self._examine({"do": "encode", "texts": list(texts)})["ids"]
 
-    def logits(self, ids: np.ndarray, last: bool = False) -> np.ndarray:
-        """What the bundled model answers to `ids` (B, T): float32 logits (B, T, V), or only the last's, (B, V)."""
-        return self._examine({"do": "logits", "ids": ids, "last": last})["logits"]
+    def logits(self, ids: np.ndarray) -> np.ndarray:
+        """What the bundled model answers to `ids` (B, T): float32 logits (B, T, V)."""
+        return self._examine({"do": "logits", "ids": ids})["logits"]
 
     def _examine(self, request: dict[str, Any]) -> dict[str, Any]:
         self._examiner = self._examiner or self.start("examiner")

@@ -80,11 +80,11 @@ class Worker:
         """The token ids of each text, (T,)."""
         return {"ids": [self.codec.encode(text)[0].numpy() for text in texts]}
 
-    def logits(self, ids: np.ndarray, last: bool) -> dict[str, Any]:
-        """What the model answers to `ids` (B, T): logits (B, T, V), or (B, V) of what follows the last token."""
+    def logits(self, ids: np.ndarray) -> dict[str, Any]:
+        """What the model answers to `ids` (B, T): logits (B, T, V)."""
         with torch.inference_mode():
             logits, _ = self.model(_tensor(ids))
-        return {"logits": (logits[:, -1] if last else logits).numpy()}
+        return {"logits": logits.numpy()}
 
     # --- for a student's worker ---
 
