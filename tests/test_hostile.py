@@ -85,9 +85,6 @@ def test_an_attack_earns_nothing_and_nothing_else_happens(name, tmp_path, listen
         else (TOP, TOP + code + "\n")
     )
     weights = (ROOT / "checkpoints" / "gpt2-mini" / "model.safetensors").stat().st_mtime_ns
-    before = {
-        path for path in Path("/tmp").iterdir() if not path.name.startswith(("grading-", "submission-", "pytest"))
-    }
 
     began = time.monotonic()
     found = graded(varied(tmp_path / "questions", "likelihood.py", replacement), results, "6.4", "--time-limit", "8")
@@ -99,9 +96,7 @@ def test_an_attack_earns_nothing_and_nothing_else_happens(name, tmp_path, listen
     assert says in output
     hidden = [test["output"] for test in found["tests"] if test["number"] in ("6.4.3", "6.4.4")]
     assert all(len(text) < 200 and "Error" not in text for text in hidden)
-    assert {
-        path for path in Path("/tmp").iterdir() if not path.name.startswith(("grading-", "submission-", "pytest"))
-    } == before
+    assert not [p for p in Path("/tmp").iterdir() if p.lstat().st_uid >= 1_000_000]  # what a worker's user owns
     assert not Path("/tmp", marker).exists()
     assert (ROOT / "checkpoints" / "gpt2-mini" / "model.safetensors").stat().st_mtime_ns == weights
 
