@@ -70,7 +70,7 @@ def text_of_samples(samples: Iterable[str]) -> bytes:
 
 def count_samples(text: str) -> int:
     """How many samples the samples file `text` holds."""
-    lines = text.splitlines()
+    lines = set(text.splitlines())
     count = 0
     while _rule(count + 1) in lines:
         count += 1

@@ -49,14 +49,14 @@ def load_function(folder: Path, file: str, name: str) -> Callable:
         GuestError: there is no such file or function.
         BaseException: whatever the file itself raises while it is imported.
     """
-    if not (folder / file).is_file():
-        raise GuestError(f"{folder / file}: is missing; restore it from the starter code")
     package = sys.modules.get(PACKAGE)
     if package is None or list(package.__path__) != [str(folder.resolve())]:
         forget()
         spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [str(folder.resolve())]
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+    if not (folder / file).is_file():
+        raise GuestError(f"{folder / file}: is missing; restore it from the starter code")
     module = importlib.import_module(f"{PACKAGE}.{file.removesuffix('.py')}")
     function = getattr(module, name, None)
     if not callable(function):
@@ -96,4 +96,4 @@ def _inside(filename: str, folder: Path) -> bool:
 
 def _shown(filename: str) -> str:
     path = Path(filename).resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()

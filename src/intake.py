@@ -58,10 +58,11 @@ def unpack(source: Path, into: Path) -> Submission:
     else:
         raise IntakeError(f"{source}: there is no such file or folder")
     top = _top_folder(source, entries)
+    flat = not any(entry.path.parent == top / "questions" for entry in entries)  # the files without their folder
     taken: dict[PurePosixPath, _Entry] = {}
     for entry in entries:
         inside = entry.path.relative_to(top) if entry.path.is_relative_to(top) else None
-        if inside is not None and inside.name in QUESTION_FILES and len(inside.parts) == 1:
+        if inside is not None and flat and len(inside.parts) == 1 and inside.suffix == ".py":
             inside = PurePosixPath("questions", inside)
         if inside is None or inside.parts[0] not in _TAKEN:
             continue
@@ -110,7 +111,7 @@ def _folder_entries(folder: Path) -> Iterator[_Entry]:
             count += 1
             if path.name in _CLUTTER:
                 continue
-            relevant = any(part in _TAKEN for part in inside.parts) or path.name in QUESTION_FILES
+            relevant = any(part in _TAKEN for part in inside.parts) or path.suffix == ".py"
             if path.is_symlink():
                 if relevant:
                     raise IntakeError(f"{path}: is a symbolic link; hand in the file itself")
@@ -143,6 +144,8 @@ def _zip_entries(path: Path) -> Iterator[_Entry]:
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise IntakeError(f"{path}: {info.filename} is a link or a device; hand in the file itself")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise IntakeError(f"{path}: {info.filename} is packed in an unusual way; pack it with make_submission.sh")
         if info.flag_bits & 0x1:
             raise IntakeError(f"{path}: is encrypted; hand in a zip without a password")
         if not name.endswith("/") and not _CLUTTER & set(parts) and not parts[-1].startswith("._"):

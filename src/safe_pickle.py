@@ -20,11 +20,12 @@ MAX_BYTES = 4_000_000
 _PLAIN = {
     "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG1",
     "BINFLOAT", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES",
-    "EMPTY_LIST", "APPEND", "APPENDS", "LIST", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS",
+    "EMPTY_LIST", "APPEND", "APPENDS", "LIST", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS",
     "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET",
 }  # fmt: skip
-_ARRAY = _PLAIN | {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"}
+# No tuples above: nested in each other and used as a key, a few dozen of them would take days to hash.
+_TUPLES = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+_ARRAY = _PLAIN - {"DICT", "SETITEM", "SETITEMS"} | _TUPLES | {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"}
 _ARRAY_NAMES = {
     ("numpy.core.multiarray", "_reconstruct"),  # NumPy 1
     ("numpy._core.multiarray", "_reconstruct"),  # NumPy 2
@@ -60,7 +61,7 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: the one in C allocate
 
 
 def read_plain(path: Path) -> Any:
-    """What the pickle at `path` holds, if that is only dicts, lists, tuples, str, bytes, numbers, bools and None.
+    """What the pickle at `path` holds, if that is only dicts, lists, str, bytes, numbers, bools and None.
 
     Raises:
         PickleError: the file is missing, too large, damaged, or holds anything else.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src import artifacts
-from src.artifacts import BONUS, FILES, QUESTION_FILES, RECORD, SAMPLES, SAMPLES_TEMPERATURE
+from src.artifacts import BONUS, FILES, QUESTION_FILES, RECORD, SAMPLES, SAMPLES_TEMPERATURE, SOURCES
 from src.config import ROOT, model_config
 from src.dataset import HISTOGRAM_PIECES, SNIPPETS
 from src.errors import UserError
@@ -68,10 +68,10 @@ def artifact_problems(root: Path, configs: Path, questions: str | None = None) -
             continue
         folder = questions or (entry["questions"] if entry else "questions")
         command = remake + (f" --questions {folder}" if folder != "questions" else "") + f" --question {part}"
-        if entry and not _same_code(entry, root / folder):
+        if entry and not _same_code(part, entry, root / folder):
             problems.append(f"submit/{names[0]}: is older than the code in {folder}/; run: {command}")
         for name in names:
-            problem = "is missing" if not (out / name).exists() else None
+            problem = "is missing" if not (out / name).is_file() else None
             if problem is None and entry is None:
                 problem = "is stale: the last run didn't make it"
             elif problem is None and hashlib.sha256((out / name).read_bytes()).hexdigest() != entry["files"].get(name):
@@ -108,16 +108,16 @@ def _question_problem(path: Path, root: Path) -> str | None:
         ast.parse(path.read_bytes())
     except OSError:
         return f"{shown}: is missing; restore it from the starter code"
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         return f"{shown}{line}: is not valid Python ({getattr(error, 'msg', error)}); mend it"
     return None
 
 
-def _same_code(entry: dict[str, Any], folder: Path) -> bool:
+def _same_code(part: str, entry: dict[str, Any], folder: Path) -> bool:
     try:
-        return all(artifacts.code_hash((folder / name).read_bytes()) == made for name, made in entry["code"].items())
-    except (OSError, SyntaxError, ValueError):
+        return entry["code"] == {name: artifacts.code_hash((folder / name).read_bytes()) for name in SOURCES[part]}
+    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError):
         return False
 
 

@@ -99,6 +99,7 @@ class HiddenTemperature(Part):
         ids = np.array([[1, 2, 3], [9, 0, 9], [4, 4, 4], [0, 7, 1]])
         checks.scaling(self, TableModel(10, seed=7601), ids, 6, (0.25, 1.0, 1.7, 6.0), untouched=True)
         checks.scaling(self, TableModel(10, seed=7602), ids[:1], 0, (0.6,), untouched=True)
+        checks.sampling_at_temperature(self, TableModel(9, seed=7603), ids[:2] % 9, 5, 0.4)
 
 
 class HiddenHorizon(Part):
@@ -112,6 +113,7 @@ class HiddenHorizon(Part):
         """Right at other temperatures and with the bundled GPT-2 (hidden)"""
         checks.looking_ahead(self, TableModel(14, seed=7701), np.array([[3, 3, 12, 5, 8]]), 6, (0.5, 1.0, 2.2))
         checks.looking_ahead(self, TableModel(8, seed=7702), np.array([[6]]), 3, (0.8,))
+        checks.sampling_two_ahead(self, TableModel(8, seed=7750), np.array([[5, 2]]), 4, 0.3)
         (ids,) = self.sandbox.encode(["The regret of this algorithm is bounded by the square root of the"])
         checks.looking_ahead(self, None, ids[None], self.sandbox.config.top_k, (0.9,))
 

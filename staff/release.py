@@ -49,14 +49,14 @@ def main() -> None:
     check_stubs()
     check_points()
     starter = args.out / "starter"
-    shutil.rmtree(args.out, ignore_errors=True)
+    shutil.rmtree(starter, ignore_errors=True)
     copy_tree(STARTER, starter)
     for name in ("README.md", "Makefile"):
         write_file(starter / name, _FOR_STAFF.sub("", (starter / name).read_text(encoding="utf-8")).encode())
     try:
         check_leaks(starter)
     except ReleaseError:
-        shutil.rmtree(args.out)
+        shutil.rmtree(starter)
         raise
     write_zip(starter, args.out / STARTER_ZIP, STARTER_ZIP.removesuffix(".starter.zip"))
     with tempfile.TemporaryDirectory() as folder:

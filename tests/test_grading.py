@@ -271,3 +271,72 @@ def test_a_missing_model_is_said_and_is_no_silent_zero(tmp_path):
     assert found["exit"] != 0
     assert "is missing" in found["stderr"]
     assert "could not be graded" in found["output"]
+
+
+# --- what a worker sends is not to be trusted ---
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"returned": 1},
+        {"returned": {"kind": "plain", "dtype": "float", "value": 1.0}, "model_changed": False, "tensors": [1]},
+        {"returned": {"kind": "plain", "dtype": "float", "value": 1.0}, "model_changed": False, "tensors": []},
+        {"raised": {"type": 3, "text": "x", "part": None}},
+        {"ask": "table"},
+        {"ask": "table", "ids": np.zeros((200_000, 1), np.int64), "past": np.zeros((1, 63), np.int64)},
+    ],
+)
+def test_a_forged_reply_costs_the_call_and_nothing_else(reply):
+    from src.grading.sandbox import Lost, Sandbox, Worker
+
+    model = TableModel(7, seed=1)
+    ours, theirs = socket.socketpair()
+    with Sandbox(SOLUTION, "gpt2-mini") as sandbox, theirs:
+        real = sandbox.start()
+        worker = Worker(sandbox, ours, lambda patience: 0, real._home, real._output)
+
+        def answer() -> None:
+            send(theirs, reply)
+            theirs.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(Lost):
+            worker.call("sample.py", "top_k_logits", np.zeros((1, 2), np.float32), 1, seconds=5, answer=model.answer)
+        real.end()
+
+
+def test_hidden_tests_run_last_and_show_a_hint_but_no_number(tmp_path):
+    from tests.answers import varied
+
+    folder = varied(tmp_path / "questions", "likelihood.py", (".sum().item()", ".mean().item()"))
+    results = graded(folder, tmp_path / "results.json", "6.4")
+    numbers = [test["number"] for test in results["tests"]]
+    assert numbers == ["6.4.1", "6.4.2", "6.4.3", "6.4.4"]
+    visible, hidden = results["tests"][0]["output"], results["tests"][2]["output"]
+    assert "this is the mean" in visible
+    assert "this is the mean" in hidden
+    assert "expected: -" in visible
+    assert not any(character.isdigit() for character in hidden)
+    assert "expected: -" in results["stdout"].split("6.4.3")[1]  # at the terminal, for staff, all is shown
+
+
+def test_a_missing_file_costs_its_own_part_alone(tmp_path):
+    from tests.answers import varied
+
+    folder = varied(tmp_path / "questions", "likelihood.py")
+    (folder / "likelihood.py").unlink()
+    results = graded(folder, tmp_path / "results.json")
+    assert points(results) == {"6.3": 8, "6.4": 0, "6.5": 7, "6.6": 7, "6.7": 5, "7.1": 0}
+    assert "note: questions/likelihood.py is missing" in results["output"]
+
+
+def test_a_sample_that_ignores_the_temperature_loses_in_the_parts_about_temperature(tmp_path):
+    from tests.answers import varied
+
+    old = "logits = temperature_scale(logits, model, new_past, config, temperature, temperature_horizon)"
+    results = graded(
+        varied(tmp_path / "questions", "sample.py", (old, "pass")), tmp_path / "results.json", "6.3", "6.6", "6.7"
+    )
+    assert points(results) == {"6.3": 8, "6.6": 3.5, "6.7": 2.5}

@@ -155,3 +155,16 @@ def test_a_symbolic_link_in_a_folder_is_refused(tmp_path):
     os.symlink("/etc/passwd", tmp_path / "s" / "questions" / "sample.py")
     with pytest.raises(IntakeError, match="symbolic link"):
         taken(tmp_path / "s", tmp_path)
+
+
+def test_files_without_their_folder_bring_their_helpers_along(tmp_path):
+    got = taken(zipped(tmp_path / "s.zip", SOURCES | {"helper.py": b"x = 1\n"}), tmp_path)
+    assert got["helper.py"] == b"x = 1\n"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_unusual_compression_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "s.zip", "w", method) as archive:
+        archive.writestr("questions/sample.py", "0" * 1000)
+    with pytest.raises(IntakeError, match="packed in an unusual way"):
+        taken(tmp_path / "s.zip", tmp_path)

@@ -175,7 +175,10 @@ def test_arguments_that_cannot_work_are_one_line(arguments, message):
 
 def test_interrupting_leaves_nothing_half_written(tmp_path):
     command = [sys.executable, "main.py", "--model", "gpt2-mini", "--questions", "staff/solution", "--out", tmp_path]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (tmp_path / RECORD).exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)  # until the first part is done and the second is under way

@@ -30,7 +30,7 @@ def test_conda_takes_pytorch_from_conda_forge_and_the_rest_from_the_one_list(fil
 
 
 def test_what_src_and_the_scripts_import_is_in_the_list():
-    distribution = {"yaml": "pyyaml"}
+    distribution = {"yaml": "pyyaml", "gradescope_utils": "gradescope-utils"}
     imported = set()
     for path in [*ROOT.glob("*.py"), *ROOT.glob("src/**/*.py"), *ROOT.glob("staff/solution/*.py")]:
         imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), re.M))

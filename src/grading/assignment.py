@@ -79,7 +79,8 @@ class Part(unittest.TestCase):
                 reason = f"{lost.part}: {lost.reason}"
                 raise PointsLost(tried, "", f"{reason}: {lost.shown}", reason=reason) from None
             came = f"{lost.reason}\n{lost.shown}".rstrip()
-            raise PointsLost(tried, f"that {function} returns a value", came, reason=lost.reason) from None
+            expected = f"that {function} returns a value, within {self.seconds:.0f} s"
+            raise PointsLost(tried, expected, came, reason=lost.reason) from None
 
     def lose(self, tried: str, expected: str, came: str, mistakes: Mistakes = (), reason: str = "") -> None:
         """Fail this test; `mistakes` are those that explain what came."""

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,26 @@ from src.submission import artifact_problems
 
 GPT2 = {"model": "gpt2"}
 GPT2_CONFIG = {"config": "gpt2"}
+LOOK_AHEADS = 200  # draws, one prompt at a time
 DRAWS = 10_000  # so many prompts at once; see `oracle.fits` for the chance of a false alarm
 
 
 # --- 6.3 ---
 
 
-def _sampled(part: Part, tried: str, model: TableModel | None, prompts: np.ndarray, k: int, length: int) -> np.ndarray:
+def _sampled(
+    part: Part,
+    tried: str,
+    model: TableModel | None,
+    prompts: np.ndarray,
+    k: int,
+    length: int,
+    *scale: float,
+) -> np.ndarray:
     """The ids (B, T + length) that `sample` returns, once they have the right shape and begin with the prompts."""
     reference, config = (model.reference, model.config(k)) if model else (GPT2, GPT2_CONFIG)
-    returned = part.call(
-        tried, "sample.py", "sample", reference, prompts, config, length, answer=model and model.answer
-    )
+    arguments = (reference, prompts, config, length, *scale)
+    returned = part.call(tried, "sample.py", "sample", *arguments, answer=model and model.answer)
     expected = f"a LongTensor of shape ({len(prompts)}, {prompts.shape[1]} + {length})"
     ids, shape = returned.value, (len(prompts), prompts.shape[1] + length)
     if returned.kind != "tensor" or not isinstance(ids, np.ndarray) or ids.dtype != np.int64:
@@ -52,20 +61,21 @@ def _sampled(part: Part, tried: str, model: TableModel | None, prompts: np.ndarr
     return ids
 
 
-def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int) -> None:
+def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int, temperature: float | None = None) -> None:
     """`sample` follows the distribution of the next two tokens, each from the top k, after each of `prompts` (n, T)."""
     n = len(prompts)
     tried = (
         f"sample 2 tokens after each of {DRAWS:,} prompts (a model of {model.vocab_size} tokens, top_k = {k or 'all'})"
     )
     batch = np.repeat(prompts, DRAWS // n, axis=0)
-    ids = _sampled(part, tried, model, batch, k, 2)
+    tried += f" at temperature {temperature}" if temperature else ""
+    ids = _sampled(part, tried, model, batch, k, 2, *([temperature] if temperature else []))
     drawn = ids[:, -2:]
     for i, prompt in enumerate(prompts):
         pairs = drawn[i * (DRAWS // n) : (i + 1) * (DRAWS // n)]
         counts = np.zeros((model.vocab_size, model.vocab_size))
         np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
-        expected = oracle.pair_probabilities(model, prompt, k)
+        expected = oracle.pair_probabilities(model, prompt, k, temperature or 1.0)
         firsts, p_first = counts.sum(axis=1), expected.sum(axis=1)
         if not oracle.fits(firsts, p_first):
             mistake = diagnosis.draws(firsts, model.logits(prompt[None])[0, -1], k)
@@ -187,7 +197,7 @@ def decisions(part: Part, texts: dict[str, Sequence[str]]) -> float:
     of it, the right one takes its place, and the better result counts.
     """
     flat = [(kind, text) for kind, of_kind in texts.items() for text in of_kind]
-    flat = [flat[i] for i in np.random.default_rng(0).permutation(len(flat))]
+    secrets.SystemRandom().shuffle(flat)  # an order that nobody can know
     ids = part.sandbox.encode([text for _, text in flat])
     tried = f"classification of {len(flat)} texts: " + ", ".join(f"{len(t)} {kind}" for kind, t in texts.items())
     credit, lost = _decided(part, tried, flat, ids, None)
@@ -318,6 +328,46 @@ def scaling(
             part.lose(tried, shown[0], shown[1], mistakes, "the distribution is wrong")
 
 
+def sampling_at_temperature(part: Part, model: TableModel, prompts: np.ndarray, k: int, temperature: float) -> None:
+    """`sample` draws at the temperature; where it draws wrongly without one, too, that is for part 6.3 to say."""
+    try:
+        draws(part, model, prompts, k, temperature)
+    except PointsLost as lost:
+        if _passes(part, lambda: draws(part, model, prompts, k)):
+            raise lost from None
+
+
+def sampling_two_ahead(part: Part, model: TableModel, prompt: np.ndarray, k: int, temperature: float) -> None:
+    """`sample` draws from the marginal of the scaled joint, after `prompt` (1, T); see `sampling_at_temperature`."""
+    candidates, first, second = _candidates(model.logits, prompt, k)
+    expected = np.zeros(model.vocab_size)
+    expected[candidates] = np.exp(oracle.marginal(log_softmax(first), log_softmax(top_k(second, k)), temperature))
+
+    def drawn(tried: str, *scale: float) -> np.ndarray:
+        tokens = [_sampled(part, tried, model, prompt, k, 1, *scale)[0, -1] for _ in range(LOOK_AHEADS)]
+        return np.bincount(tokens, minlength=model.vocab_size)
+
+    tried = f"sample 1 token, {LOOK_AHEADS} times, at temperature {temperature}, horizon 2"
+    try:
+        counts = drawn(tried, temperature, 2)
+        if not oracle.fits(counts, expected):
+            shown = [f"frequencies {numbers(p, 20)}" for p in (expected, counts / counts.sum())]
+            part.lose(tried, shown[0], shown[1], reason="sample does not draw as temperature_scale says")
+    except PointsLost as lost:
+        plain = oracle.pair_probabilities(model, prompt[0], k).sum(axis=1)
+        if _passes(part, lambda: oracle.fits(drawn("sample without temperature"), plain)):
+            raise lost from None
+
+
+def _passes(part: Part, check: Callable[[], bool | None]) -> bool:
+    """Whether a check, by a fresh process, holds."""
+    part.start_afresh()
+    try:
+        return check() is not False
+    except PointsLost:
+        return False
+
+
 def no_scaling(part: Part, model: TableModel, ids: np.ndarray, k: int) -> None:
     """Without a temperature, `temperature_scale` returns the logits as they are; with one, the caller's stay."""
     logits = _filtered(model.logits(ids)[:, -1], k)
@@ -339,9 +389,7 @@ def looking_ahead(part: Part, model: TableModel | None, ids: np.ndarray, k: int,
     """
     answers = model.logits if model else part.sandbox.logits
     logits = _filtered(answers(ids)[:, -1], k)
-    candidates = np.flatnonzero(logits[0] > oracle.FILTERED)
-    longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
-    first, second = logits[0, candidates].astype(np.float64), answers(longer)[:, -1]
+    candidates, first, second = _candidates(answers, ids, k)
     alone = answers(candidates[:, None])[:, -1]
     for temperature in temperatures:
         tried = f"temperature_scale, T = {temperature}, horizon 2, {len(candidates)} candidates"
@@ -362,6 +410,14 @@ def looking_ahead(part: Part, model: TableModel | None, ids: np.ndarray, k: int,
                 mistakes = ("filter lost",)
             shown = [f"probabilities {numbers(np.exp(log_softmax(x))[0, candidates])}" for x in (expected, got)]
             part.lose(tried, shown[0], shown[1], mistakes, "the distribution is wrong")
+
+
+def _candidates(answers: Callable[[np.ndarray], np.ndarray], ids: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+    """The top k after `ids` (1, T), (K,); their logits, (K,); what the model answers after each of them, (K, V)."""
+    logits = top_k(answers(ids)[0, -1], k)
+    candidates = np.flatnonzero(np.isfinite(logits))
+    longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
+    return candidates, logits[candidates], answers(longer)[:, -1]
 
 
 def _filtered(logits: np.ndarray, k: int) -> np.ndarray:

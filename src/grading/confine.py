@@ -66,10 +66,15 @@ class Limits:
     memory: int = 450_000_000  # beyond what the process had when it was forked
     file_size: int = 8_000_000
     open_files: int = 64
+    threads: int = 64
 
 
-def apply_limits(limits: Limits) -> None:
-    """Limit what this process may use from now on; a no-op where the `resource` module is missing."""
+def apply_limits(limits: Limits, own_user: bool) -> None:
+    """Limit what this process may use from now on; a no-op where the `resource` module is missing.
+
+    Args:
+        own_user: this process will be the only one of its user, whose processes and threads can then be counted
+    """
     if resource is None:
         return
     wanted = {
@@ -83,9 +88,14 @@ def apply_limits(limits: Limits) -> None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         wanted["RLIMIT_AS"] = address_space + limits.memory
+    if own_user:
+        wanted["RLIMIT_NPROC"] = limits.threads
     for name, value in wanted.items():
+        hard = value + 1 if name == "RLIMIT_CPU" else value  # so that the signal that says why comes first
         with contextlib.suppress(AttributeError, ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (value, value))
+            resource.setrlimit(getattr(resource, name), (value, hard))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory runs out after all, this goes first
 
 
 def become(user: int, keep_reading: bool = False) -> None:

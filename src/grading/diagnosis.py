@@ -68,7 +68,6 @@ HINTS = {
     "second unfiltered": "the second token is not filtered to the top k; both are, each renormalised",
     "second not normalised": "the second token's logits are not normalised; log-probabilities are needed in the joint",
     "first unscaled": "only the second token's log-probability is divided by T; the joint one is asked for",
-    "unscaled joint": "this is the joint distribution without temperature",
     "misplaced": "the numbers are right, but they stand at the wrong tokens; in which order are your candidates?",
     "no past": "the second token's logits do not know the text: the candidates must be fed with `new_past`",
 }
@@ -204,7 +203,7 @@ def same_distribution(got: np.ndarray, expected: np.ndarray, tolerance: float = 
     if np.abs(np.exp(log_got) - np.exp(log_expected)).max() > tolerance:
         return False
     possible = log_expected > -15  # below that, a right answer in probabilities may have lost it to rounding
-    return bool(np.abs(log_got - log_expected)[possible].max() < 10 * tolerance)
+    return bool(np.abs(log_got[possible] - log_expected[possible]).max() < 10 * tolerance)
 
 
 def scaled(got: np.ndarray, filtered: np.ndarray, temperature: float) -> Mistakes:

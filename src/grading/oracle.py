@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from src.grading.protocol import ProtocolError
+
 FILTERED = -1e10
+MAX_ROWS, MAX_CALLS, MAX_ASKED = 20_000, 5_000, 20_000_000  # of one call; of all; ids in all calls together
 FALSE_ALARM = 1e-7  # the chance that `fits` rejects draws from the right distribution
 
 
@@ -33,6 +36,7 @@ class TableModel:
         rng = np.random.default_rng(seed)
         self._table = (1.5 * rng.standard_normal((3, vocab_size, vocab_size, vocab_size))).astype(np.float32)
         self.asked: list[Asked] = []
+        self._ids_asked = 0
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -53,11 +57,18 @@ class TableModel:
         return self._table[np.arange(ids.shape[1]) % 3, before, ids]
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a worker's call of the model, and remember it."""
+        """Answer a worker's call of the model, and remember it.
+
+        Raises:
+            ProtocolError: no honest answer would ask so much.
+        """
         ids, past = question.get("ids"), question.get("past")
         problem = self._problem(ids, past)
         if problem:
             return {"error": problem}
+        self._ids_asked += ids.size + (0 if past is None else past.size)
+        if self._ids_asked > MAX_ASKED or len(self.asked) > MAX_CALLS:
+            raise ProtocolError("the model was asked far too much")
         self.asked.append(Asked(ids, past))
         if past is None:
             past = ids[:, :0]
@@ -76,6 +87,8 @@ class TableModel:
                 return f"{name} has shape {value.shape}, but must have two dimensions, (B, T)"
             if value.size and not (value.min() >= 0 and value.max() < self.vocab_size):
                 return f"{name} holds ids outside of the vocabulary, 0 to {self.vocab_size - 1}"
+        if len(ids) > MAX_ROWS:
+            return f"input_ids has {len(ids)} rows; this model takes at most {MAX_ROWS}"
         if ids.shape[1] == 0 or len(ids) == 0:
             return "input_ids has no tokens; give the model a text that is not empty"
         if past is not None and len(past) not in (1, len(ids)):
@@ -149,10 +162,10 @@ def fits(counts: np.ndarray, probabilities: np.ndarray) -> bool:
     return improbability(counts, probabilities) >= FALSE_ALARM
 
 
-def pair_probabilities(model: TableModel, prompt: np.ndarray, k: int) -> np.ndarray:
-    """p(a, b), (V, V), of the two tokens after `prompt` (T,), each from the top k."""
+def pair_probabilities(model: TableModel, prompt: np.ndarray, k: int, temperature: float = 1.0) -> np.ndarray:
+    """p(a, b), (V, V), of the two tokens after `prompt` (T,), each from the top k at a temperature (horizon 1)."""
     size = model.vocab_size
-    first = np.exp(log_softmax(top_k(model.logits(prompt[None])[0, -1], k)))  # (V,)
+    first = np.exp(log_softmax(top_k(model.logits(prompt[None])[0, -1], k) / temperature))  # (V,)
     extended = np.concatenate((np.repeat(prompt[None], size, axis=0), np.arange(size)[:, None]), axis=1)
-    second = np.exp(log_softmax(top_k(model.logits(extended)[:, -1], k)))  # (V, V)
+    second = np.exp(log_softmax(top_k(model.logits(extended)[:, -1], k) / temperature))  # (V, V)
     return first[:, None] * second

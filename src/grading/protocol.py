@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 MAX_JSON = 1_000_000  # bytes
-MAX_BLOB = 128_000_000  # bytes: the logits of a full context over a vocabulary of 50,257 would be 103 MB
+MAX_BLOB = 20_000_000  # bytes, of what may come from student code
 MAX_DEPTH = 20
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 _LENGTHS = struct.Struct(">II")
@@ -44,11 +44,12 @@ def send(channel: socket.socket, message: dict[str, Any]) -> None:
     channel.sendall(_LENGTHS.pack(len(text), len(blob)) + text + blob)
 
 
-def receive(channel: socket.socket, deadline: float | None = None) -> dict[str, Any]:
+def receive(channel: socket.socket, deadline: float | None = None, max_blob: int = MAX_BLOB) -> dict[str, Any]:
     """The next message; tuples arrive as tuples, arrays as NumPy arrays.
 
     Args:
-        deadline: in seconds of `time.monotonic()`, by which all of it must be there; None waits for ever.
+        deadline: in seconds of `time.monotonic()`, by which all of it must be there; None waits for ever
+        max_blob: how many bytes of arrays may come
 
     Raises:
         TimeoutError: it was not there in time.
@@ -56,7 +57,7 @@ def receive(channel: socket.socket, deadline: float | None = None) -> dict[str, 
         ProtocolError: it is too long or no message.
     """
     json_length, blob_length = _LENGTHS.unpack(_exactly(channel, _LENGTHS.size, deadline))
-    if json_length > MAX_JSON or blob_length > MAX_BLOB:
+    if json_length > MAX_JSON or blob_length > max_blob:
         raise ProtocolError(f"a message of {json_length + blob_length} bytes is too long")
     text = bytes(_exactly(channel, json_length, deadline))
     blob = _exactly(channel, blob_length, deadline)
@@ -124,7 +125,7 @@ def _unpacked(value: Any, blob: memoryview, taken: list[int], depth: int) -> Any
     if kind != "array":
         raise ValueError("unknown kind")
     dtype, shape = content
-    if dtype not in DTYPES or not all(type(size) is int and 0 <= size <= MAX_BLOB for size in shape) or len(shape) > 8:
+    if dtype not in DTYPES or not all(type(size) is int and 0 <= size <= 2**31 for size in shape) or len(shape) > 8:
         raise ValueError("no array")
     count = math.prod(shape) * np.dtype(dtype).itemsize
     start = taken[0]

@@ -111,6 +111,11 @@ def _points(tests: Sequence[dict[str, Any]]) -> str:
 
 
 def suite(parts: Sequence[type[Part]]) -> unittest.TestSuite:
-    """All tests of these classes, by number."""
+    """All tests of these classes, by number; the hidden ones last, so that no visible one can tell of them."""
     tests = [test for part in parts for test in unittest.defaultTestLoader.loadTestsFromTestCase(part)]
-    return unittest.TestSuite(sorted(tests, key=lambda test: getattr(test, test._testMethodName).__number__))
+
+    def order(test: Part) -> tuple[bool, str]:
+        method = getattr(test, test._testMethodName)
+        return hasattr(method, "__hide_errors__"), method.__number__
+
+    return unittest.TestSuite(sorted(tests, key=order))

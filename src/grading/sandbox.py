@@ -7,7 +7,6 @@ import secrets
 import select
 import shutil
 import signal
-import site
 import socket
 import subprocess
 import sys
@@ -28,14 +27,21 @@ from src.grading import confine
 from src.grading.protocol import ProtocolError, receive, send
 
 START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
-SCRATCH_BYTES, SCRATCH_FILES = 64_000_000, 1000
+SCRATCH_BYTES, SCRATCH_FILES, SCRATCH_DEPTH = 64_000_000, 1000, 20
+EXAMINER_BLOB = 500_000_000  # bytes: the logits of 1024 tokens over a vocabulary of 50,257 are 206 MB
 PRIVATE = ("staff", "tests", ".git", "dist")  # what a worker may never read
 _PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from src.grading.worker import main; main()"
+_BOOT = (
+    "import os, sys; sys.path[:0] = [sys.argv.pop(1)]; "
+    "sys.path += [p for p in sys.argv.pop(1).split(os.pathsep) if p not in sys.path]; "
+    "from src.grading.worker import main; main()"
+)
 
 
 _TOO_MUCH_PRINTED = "your code printed far too much"
 _PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
+
+_BOOT_COMMAND = (*_PYTHON, "-c", _BOOT, str(ROOT), os.pathsep.join(sys.path[1:]))
 
 
 class SandboxError(UserError):
@@ -92,14 +98,14 @@ class Returned:
 class Sandbox:
     """Processes for one grading of one questions folder. Use it as a context manager."""
 
-    def __init__(self, questions: Path, model_name: str, seed: int = 0, limits: confine.Limits | None = None):
+    def __init__(self, questions: Path, model_name: str, seed: int = 0):
         """`questions` is copied to a scratch folder; student code sees that copy alone."""
         self.config = model_config(model_name)
-        self.limits = limits or confine.Limits()
+        self.limits = confine.Limits()
         self.seed = seed
         # Elsewhere than on Linux, a fork of a process that has loaded PyTorch may hang.
         self.forks = sys.platform == "linux" and hasattr(os, "fork") and confine.resource is not None
-        self.user = 1_000_000 + os.getpid() if self.forks and os.geteuid() == 0 else None
+        self.user = _unused_user() if self.forks and os.geteuid() == 0 else None
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
         self.questions = self._scratch / "questions"
@@ -110,17 +116,19 @@ class Sandbox:
         self._control: socket.socket | None = None
         self._examiner: Worker | None = None
         self._spare: Worker | None = None  # where there is no fork, a worker is used again as long as it lives
+        self._weaknesses: list[str] = []
         if self.forks:
             self._start_nursery()
-        if self.user is not None and not confine.landlock_version():
-            _close_to_others([ROOT / name for name in PRIVATE])
         needed = [*_library(), str(self._scratch.parent)]
         self._keep_reading = bool(confine.landlock_version()) and not all(map(_open_to_others, needed))
 
     def __enter__(self) -> "Sandbox":
         try:
             if self.forks:
-                self._order({"do": "nothing"})  # so that what doesn't work is known before anything is graded
+                with self.start() as worker:  # so that what doesn't work is known before anything is graded
+                    self._weaknesses = self._missing(worker)
+                if self.user is not None and not worker.protections["paths"]:
+                    _close_to_others([ROOT / name for name in PRIVATE])
         except BaseException:
             self.__exit__()
             raise
@@ -130,6 +138,8 @@ class Sandbox:
         for worker in (self._examiner, self._spare):
             if worker is not None:
                 worker.end()
+        if self.user is not None and self._weaknesses:
+            _sweep(self.user)
         if self._nursery is not None:
             self._control.close()  # upon which it ends its children and itself
             try:
@@ -140,16 +150,19 @@ class Sandbox:
         _remove(self._scratch)
 
     def weaknesses(self) -> list[str]:
-        """What this machine cannot protect the grader from; empty where everything is in place."""
-        weak = []
+        """What this machine cannot protect the grader from, a line each; empty where everything is in place."""
         if not self.forks:
             return ["student code runs in a process of its own, under a time limit, but with all of your rights"]
+        return self._weaknesses
+
+    def _missing(self, worker: "Worker") -> list[str]:
+        whose, weak = "your" if self.user is None else "other users'", []
         if self.user is None:
             weak.append("student code runs as you, not as a user without rights")
-        if not confine.landlock_version():
-            weak.append(
-                "this kernel has no Landlock: " + ("other users' " if self.user else "your ") + "files can be read"
-            )
+        if not worker.protections["paths"]:
+            weak.append(f"this kernel has no Landlock: student code can read {whose} files, and write where all may")
+        if not worker.protections["calls"]:
+            weak.append("this kernel has no seccomp filter: student code can start processes and use the network")
         return weak
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -164,7 +177,7 @@ class Sandbox:
         self._examiner = self._examiner or self.start("examiner")
         try:
             send(self._examiner.channel, request)
-            return receive(self._examiner.channel, time.monotonic() + START_SECONDS)
+            return receive(self._examiner.channel, time.monotonic() + START_SECONDS, EXAMINER_BLOB)
         except (EOFError, OSError, ProtocolError):
             self._examiner.end()
             self._examiner = None
@@ -180,7 +193,8 @@ class Sandbox:
             os.chown(home, self.user, self.user)
         readable = [
             *_library(),
-            *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"),
+            *("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64"),
+            *("/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu"),
             *map(str, (self.questions, ROOT / "src", ROOT / "checkpoints" / self.config.name)),
         ]
         orders = {
@@ -189,7 +203,9 @@ class Sandbox:
             "readable": readable, "writable": [str(home), "/dev/null", "/dev/zero", "/dev/urandom"],
             "limits": asdict(self.limits),
         }  # fmt: skip
-        return self._fork(orders, home) if self.forks else self._spawn(orders, home)
+        worker = self._fork(orders, home) if self.forks else self._spawn(orders, home)
+        worker.await_readiness()
+        return worker
 
     def release(self, worker: "Worker") -> None:
         """Take back a student's worker that isn't needed any more."""
@@ -207,7 +223,7 @@ class Sandbox:
 
     def _start_nursery(self) -> None:
         ours, theirs = socket.socketpair()
-        command = [*_PYTHON, "-c", _BOOT, str(ROOT), "fork", str(theirs.fileno()), self.config.name]
+        command = [*_BOOT_COMMAND, "fork", str(theirs.fileno()), self.config.name]
         self._log = (self._scratch / "nursery.txt").open("wb")
         self._nursery = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
@@ -234,8 +250,7 @@ class Sandbox:
                 if attempt or not descriptors:
                     break
                 self._start_nursery()
-        reason = (self._scratch / "nursery.txt").read_text(errors="replace").strip().splitlines()
-        raise SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}")
+        raise _not_started(self._scratch / "nursery.txt")
 
     def _fork(self, orders: dict[str, Any], home: Path) -> "Worker":
         ours, theirs = socket.socketpair()
@@ -256,20 +271,24 @@ class Sandbox:
         with socket.create_server(("127.0.0.1", 0)) as server, output.open("wb") as file:
             port = server.getsockname()[1]
             process = subprocess.Popen(
-                [*_PYTHON, "-c", _BOOT, str(ROOT), "connect", str(port), self.config.name],
+                [*_BOOT_COMMAND, "connect", str(port), self.config.name],
                 stdin=subprocess.PIPE, stdout=file, stderr=file, env=self._environment(),
             )  # fmt: skip
             process.stdin.write(token.encode() + b"\n")
             process.stdin.close()
-            server.settimeout(START_SECONDS)
+            deadline = time.monotonic() + START_SECONDS
+            while not select.select([server], [], [], 0.2)[0]:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    raise _not_started(output)
+            channel, _ = server.accept()
             try:
-                channel, _ = server.accept()
-                if receive(channel, time.monotonic() + START_SECONDS).get("token") != token:
+                if receive(channel, deadline).get("token") != token:
                     raise SandboxError("a stranger connected to the sandbox; run again")
                 send(channel, orders)
             except (OSError, EOFError, ProtocolError):
                 process.kill()
-                raise SandboxError("the sandbox could not be started: its process did not connect") from None
+                raise _not_started(output) from None
 
         def end(patience: float) -> int:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -290,13 +309,30 @@ class Worker:
         self._home = home
         self._output = output
         self.ended = False
+        self.protections = {"paths": False, "calls": False}  # what the kernel could do
         self.fresh = True  # whether to import the student's files anew
+        self._calls = 0
+        self._last_look = time.monotonic()  # at the scratch folder
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+    def await_readiness(self) -> None:
+        """Wait until the process has given up its rights; nothing of the student's has run in it by then.
+
+        Raises:
+            SandboxError: it could not.
+        """
+        try:
+            ready = receive(self.channel, time.monotonic() + START_SECONDS)
+        except (EOFError, OSError, ProtocolError):
+            error = _not_started(self._output)
+            self.end()
+            raise error from None
+        self.protections = ready["ready"]
 
     def call(
         self,
@@ -314,7 +350,8 @@ class Worker:
             arguments: plain values, arrays (which become tensors), or references to the worker's own: see `worker.py`
             seconds: how long it may take, by the clock
             answer: answers the questions that the worker asks meanwhile
-            likelihoods: what `questions.likelihood.log_likelihood` shall return for these token ids, whatever it is
+            likelihoods: what `questions.likelihood.log_likelihood` shall return for these token ids; said in the first
+                call to a worker, it holds for all
             watch: also find out whether the model was changed
 
         Raises:
@@ -323,9 +360,10 @@ class Worker:
         deadline = time.monotonic() + seconds
         request = {
             "file": file, "function": function, "arguments": list(arguments), "watch": watch,
-            "seed": self._sandbox.seed, "fresh": self.fresh,
-            "likelihoods": list(likelihoods.items()) if likelihoods is not None else None,
+            "seed": self._sandbox.seed + self._calls, "fresh": self.fresh,
+            "likelihoods": list(likelihoods.items()) if likelihoods is not None and self.fresh else None,
         }  # fmt: skip
+        self._calls += 1
         self.fresh = False
         try:
             self.channel.settimeout(seconds)
@@ -333,29 +371,37 @@ class Worker:
             while True:
                 message = self._receive(deadline)
                 if answer is None or "ask" not in message:
-                    return self._outcome(message)
+                    return self._outcome(message, sum(isinstance(a, np.ndarray) for a in arguments))
                 send(self.channel, answer(message))
         except (ProtocolError, EOFError, OSError, _ScratchFull) as error:
-            raise self._lost(error, seconds) from None
+            raise self._lost(error) from None
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         while not select.select([self.channel], [], [], min(0.2, max(0, deadline - time.monotonic())))[0]:
-            self._check_scratch()
+            self._look_at_scratch()
             if time.monotonic() > deadline:
                 raise TimeoutError
+        self._look_at_scratch()
         return receive(self.channel, deadline)
 
-    def _check_scratch(self) -> None:
+    def _look_at_scratch(self) -> None:
+        if time.monotonic() - self._last_look < 0.2:
+            return
+        self._last_look = time.monotonic()
         size = count = 0
-        for folder, folders, files in os.walk(self._home):
-            count += len(files) + len(folders)
-            for name in files:
-                with contextlib.suppress(OSError):
-                    size += os.lstat(os.path.join(folder, name)).st_size
-            if size > SCRATCH_BYTES or count > SCRATCH_FILES:
-                raise _ScratchFull
+        folders = [(self._home, 0)]
+        while folders:
+            folder, depth = folders.pop()
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    count += 1
+                    size += entry.stat(follow_symlinks=False).st_size
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append((entry.path, depth + 1))
+                    if size > SCRATCH_BYTES or count > SCRATCH_FILES or depth > SCRATCH_DEPTH:
+                        raise _ScratchFull
 
-    def _outcome(self, message: dict[str, Any]) -> Returned:
+    def _outcome(self, message: dict[str, Any], tensors_given: int) -> Returned:
         match message:
             case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
                 part = part if part in FILES and _PLACE.fullmatch(text) else None
@@ -366,11 +412,11 @@ class Worker:
                 "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
                 "model_changed": bool(changed),
                 "tensors": list(tensors),
-            } if all(isinstance(tensor, np.ndarray) for tensor in tensors):
+            } if len(tensors) == tensors_given and all(isinstance(tensor, np.ndarray) for tensor in tensors):
                 return Returned(kind, _printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
         raise ProtocolError
 
-    def _lost(self, error: Exception, seconds: float) -> Lost:
+    def _lost(self, error: Exception) -> Lost:
         """What kept the call from returning, once its process has ended."""
         gone = isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError)
         status = self.end(patience=2.0 if gone else 0.0)
@@ -382,8 +428,8 @@ class Worker:
         if isinstance(error, ProtocolError):
             return Lost("your code's process sent something that is no answer", printed)
         if isinstance(error, TimeoutError):
-            return Lost(f"your code took longer than {seconds:.0f} s and was stopped", printed)
-        if status == -getattr(signal, "SIGXCPU", 0):
+            return Lost("your code took too long and was stopped", printed)
+        if status < 0 and -status == getattr(signal, "SIGXCPU", None):
             return Lost(f"your code used more than {self._sandbox.limits.cpu_seconds} s of processor time", printed)
         if status < 0:
             return Lost("your code's process crashed", f"{_signal_name(-status)}\n{printed}")
@@ -429,9 +475,27 @@ def _signal_name(number: int) -> str:
     return f"signal {number}"
 
 
+def _not_started(output: Path) -> SandboxError:
+    reason = output.read_text(errors="replace").strip().splitlines()
+    return SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}")
+
+
+def _unused_user() -> int:
+    """The number of a user whom nobody is, and no other grader that runs now."""
+    number = 1_000_000 + os.getpid()
+    with contextlib.suppress(OSError, ValueError):
+        spans = [map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+        if not any(first <= number < first + length for first, _, length in spans):  # a container with few users
+            number = 20_000 + os.getpid() % 40_000
+    return number
+
+
 def _library() -> list[str]:
     """Where Python and its packages lie."""
-    return [sys.prefix, sys.base_prefix, *site.getsitepackages(), sysconfig.get_path("stdlib")]
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places |= {path for path in sys.path if path and not ROOT.is_relative_to(path) and os.path.isdir(path)}
+    places |= {path for path in (sys.prefix, sys.base_prefix) if path not in ("/", "/usr", "/usr/local")}
+    return sorted(places - {str(ROOT)})
 
 
 def _open_to_others(path: str) -> bool:
@@ -447,9 +511,19 @@ def _close_to_others(paths: Sequence[Path]) -> None:
             path.chmod(path.stat().st_mode & 0o770)
 
 
+def _sweep(user: int) -> None:
+    """Remove what `user` left in the folders in which everybody may write."""
+    for place in (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")):
+        for path in place.iterdir() if place.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if path.lstat().st_uid == user:
+                    _remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
 def _remove(folder: Path) -> None:
-    """Remove `folder`, whatever modes a student's code gave to what is in it."""
-    for path, _, _ in os.walk(folder):  # top down: a folder is opened up before it is looked into
-        with contextlib.suppress(OSError):
-            os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove `folder`, however deep, whatever modes a student's code gave to what is in it."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and shutil.which("rm"):
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], check=False, stderr=subprocess.DEVNULL)

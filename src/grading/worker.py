@@ -29,7 +29,7 @@ from src.errors import UserError
 from src.grading import confine
 from src.grading.protocol import DTYPES, Foreign, receive, send
 
-MAX_VALUES = 8_000_000  # elements of a tensor that a student's function may return
+MAX_VALUES = 2_000_000  # elements of a tensor that a student's function may return
 
 
 class RemoteTable(nn.Module):
@@ -45,7 +45,9 @@ class RemoteTable(nn.Module):
 
     def forward(self, input_ids, position_ids=None, token_type_ids=None, past=None):
         """Logits (B, T, V) in float32, and the past with which to go on; raises ValueError as GPT2 does."""
-        ids, known = input_ids.detach().numpy(), past[0].numpy() if past else None
+        ids = input_ids.detach()
+        ids = (ids.long() if not ids.is_floating_point() and ids.dtype != torch.bool else ids).numpy()
+        known = past[0].numpy() if past else None
         send(self._channel, {"ask": "table", "ids": ids, "past": known})
         answer = receive(self._channel)
         if "error" in answer:
@@ -84,7 +86,7 @@ class Worker:
         """What the model answers to `ids` (B, T): logits (B, T, V)."""
         with torch.inference_mode():
             logits, _ = self.model(_tensor(ids))
-        return {"logits": logits.numpy()}
+        return {"logits": logits.float().numpy()}
 
     # --- for a student's worker ---
 
@@ -146,12 +148,16 @@ class Worker:
 
     def _stand_in(self, known: dict[tuple[int, ...], float]) -> None:
         """Let `questions.likelihood.log_likelihood` answer from `known`: token ids → log-likelihood."""
-        try:
-            guest.load_function(self.questions, "likelihood.py", "log_likelihood")
-        except Exception:
-            sys.modules[f"{guest.PACKAGE}.likelihood"] = types.ModuleType("likelihood")
-        module = sys.modules[f"{guest.PACKAGE}.likelihood"]
-        module.log_likelihood = lambda model, text: known[tuple(text.flatten().tolist())]
+        own, name = None, f"{guest.PACKAGE}.likelihood"
+        with contextlib.suppress(BaseException):
+            own = guest.load_function(self.questions, "likelihood.py", "log_likelihood")
+        module = sys.modules.setdefault(name, types.ModuleType(name))
+
+        def log_likelihood(model, text):
+            ids = tuple(text.flatten().tolist())
+            return known[ids] if ids in known or own is None else own(model, text)
+
+        module.log_likelihood = log_likelihood
 
 
 def described(value: Any) -> dict[str, Any]:
@@ -200,14 +206,18 @@ def _as_student(channel: socket.socket, loaded: tuple, orders: dict[str, Any]) -
     """Give up all rights as ordered, then serve."""
     os.chdir(orders["home"])
     os.environ.update(HOME=orders["home"], TMPDIR=orders["home"])
-    limits = confine.Limits(**orders["limits"])
-    confine.apply_limits(limits)
+    confine.apply_limits(confine.Limits(**orders["limits"]), own_user=orders["user"] is not None)
     if orders["user"] is not None:
         confine.become(orders["user"], orders["keep_reading"])
     confine.bind_to_parent()
-    confine.restrict_paths([Path(path) for path in orders["readable"]], [Path(path) for path in orders["writable"]])
-    confine.filter_calls()
+    paths = confine.restrict_paths(*([Path(path) for path in orders[kind]] for kind in ("readable", "writable")))
+    send(channel, {"ready": {"paths": paths, "calls": confine.filter_calls()}})
     Worker(channel, *loaded, questions=Path(orders["questions"])).serve()
+
+
+def _as_examiner(channel: socket.socket, loaded: tuple) -> None:
+    send(channel, {"ready": {}})
+    Worker(channel, *loaded, questions=None).serve()
 
 
 def nursery(control: socket.socket, model_name: str) -> None:
@@ -230,11 +240,9 @@ def nursery(control: socket.socket, model_name: str) -> None:
                 for descriptor in descriptors:
                     os.close(descriptor)
                 send(control, {"child": child})
-            elif orders["do"] == "end":
+            else:
                 user = running.pop(orders["child"])
                 send(control, {"status": _end(orders["child"], orders["patience"], user)})
-            else:
-                send(control, {})
         except (EOFError, OSError):
             for child, user in running.items():
                 _end(child, 0, user)
@@ -255,7 +263,7 @@ def _child(control: socket.socket, loaded: tuple, orders: dict[str, Any], channe
             if orders["role"] == "student":
                 _as_student(connection, loaded, orders)
             else:
-                Worker(connection, *loaded, questions=None).serve()
+                _as_examiner(connection, loaded)
         os._exit(0)
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
@@ -276,8 +284,8 @@ def _end(child: int, patience: float, user: int | None) -> int:
     if user is not None:  # whatever else runs as that user, which is this grading's alone
         killer = os.fork()
         if killer == 0:
-            confine.become(user)
             with contextlib.suppress(OSError):
+                confine.become(user)
                 os.kill(-1, signal.SIGKILL)
             os._exit(0)
         os.waitpid(killer, 0)
@@ -291,11 +299,11 @@ def main() -> None:
         with socket.socket(fileno=int(where)) as control:
             return nursery(control, model_name)
     with socket.create_connection(("127.0.0.1", int(where))) as channel:
-        send(channel, {"token": sys.stdin.readline().strip()})
         loaded = _load(model_name)
+        send(channel, {"token": sys.stdin.readline().strip()})
         orders = receive(channel)
         if orders["role"] == "student":
             _as_student(channel, loaded, orders)
         else:
-            Worker(channel, *loaded, questions=None).serve()
+            _as_examiner(channel, loaded)
     return None
