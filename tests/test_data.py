@@ -144,7 +144,7 @@ def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(tmp_path, pr
 
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_plain_data_comes_back(tmp_path, protocol):
-    value = {0: "ünï", "list": [1, 2.5, True, False, None, (1, 2), 10**30], "bytes": [] if protocol < 3 else b"x"}
+    value = {0: "ünï", "list": [1, 2.5, True, False, None, [1, 2], 10**30], "bytes": [] if protocol < 3 else b"x"}
     (tmp_path / "p.pkl").write_bytes(pickle.dumps(value, protocol))
     assert read_plain(tmp_path / "p.pkl") == value
 
@@ -174,6 +174,7 @@ def test_an_array_of_another_kind_is_refused(tmp_path, value):
         b"\x80\x04B\xff\xff\xff\x7fx.",  # two gigabytes of bytes that aren't there
         b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x0fx.",  # an exabyte of bytearray
         b"(" * 100_000 + b".",
+        b"\x80\x04})" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + b"Ns.",  # a key of 2**60 parts
         pickle.dumps(dict.fromkeys(range(100), "x" * 100), 4)[:-50],
     ],
 )

@@ -63,7 +63,7 @@ class Limits:
     """What a process may use. Sizes are in bytes."""
 
     cpu_seconds: int = 60
-    memory: int = 450_000_000  # beyond what the process had when it was forked
+    memory: int = 350_000_000  # beyond what the process had when it was forked
     file_size: int = 8_000_000
     open_files: int = 64
     threads: int = 64
