@@ -24,7 +24,7 @@ TOP = '"""Problem 6.4: the log-likelihood of a text."""\n'
 # What stands at the top of likelihood.py, or of log_likelihood; the rest of the answers is right.
 # name: (code, inside the function?, what the feedback says of 6.4)
 ATTACKS = {
-    "endless loop": ("while True:\n    pass", True, "your code took longer than"),
+    "endless loop": ("while True:\n    pass", True, "your code took too long"),
     "fork bomb": ("import os\nfor _ in range(1000):\n    os.fork()", True, "PermissionError"),
     "double fork": ("import os, subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)", True, "PermissionError"),
     "thread bomb": ("import threading, time\nfor _ in range(10**4):\n    threading.Thread(target=time.sleep, args=(99,), daemon=True).start()", True, "your code raised an error"),
@@ -38,8 +38,8 @@ ATTACKS = {
     "prints": ("while True:\n    print('x' * 10**5)", True, "your code printed far too much"),
     "fill the disk": ("i = 0\nwhile True:\n    i += 1\n    open(f'{i}.bin', 'wb').write(b'x' * 5 * 10**6)", True, "your code wrote more files than it may"),
     "recursion": ("def f():\n    return f()\nreturn f()", True, "RecursionError"),
-    "sleeping in C": ("import time\ntime.sleep(1000)", True, "your code took longer than"),
-    "ignoring signals": ("import signal\nfor s in (1, 2, 15):\n    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    pass", True, "your code took longer than"),
+    "sleeping in C": ("import time\ntime.sleep(1000)", True, "your code took too long"),
+    "ignoring signals": ("import signal\nfor s in (1, 2, 15):\n    signal.signal(s, signal.SIG_IGN)\nwhile True:\n    pass", True, "your code took too long"),
     "network": ("import socket\nsocket.create_connection(('127.0.0.1', {port}), timeout=2)", True, "PermissionError"),
     "hidden tests": ("return len(open('{root}/staff/hidden_tests.py').read())", True, "PermissionError"),
     "labels": ("return len(open('{root}/staff/labels/snippets.json').read())", True, "PermissionError"),
