@@ -27,7 +27,7 @@ grade: $(VENV)/.run-ready
 
 # <!-- staff -->
 test: $(VENV)/.dev-ready
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev-ready
 	$(VENV)/bin/ruff check .

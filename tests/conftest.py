@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def gpt2_vocabulary() -> tuple[Path, Path]:
     if not folder.is_dir():
         pytest.skip(f"GPT-2's vocabulary is not here: {folder} is missing")
     return folder / "encoder.json", folder / "vocab.bpe"
+
+
+@pytest.fixture
+def open_folder():
+    """A temporary folder that other users may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(dir="/tmp" if Path("/tmp").is_dir() else None) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -219,11 +220,12 @@ def test_a_dead_nursery_is_replaced(tmp_path):
             ]
 
 
-def test_results_are_on_disk_at_every_moment(tmp_path):
+def test_results_are_on_disk_at_every_moment(tmp_path, open_folder):
     path = tmp_path / "results.json"
     process = subprocess.Popen(
-        [sys.executable, ROOT / "grader.py", "--submission", SOLUTION, "--json", path], stdout=subprocess.DEVNULL
-    )
+        [sys.executable, ROOT / "grader.py", "--submission", SOLUTION, "--json", path],
+        stdout=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(open_folder)},
+    )  # fmt: skip
     seen = set()
     try:
         while process.poll() is None and len(seen) < 4:

@@ -101,20 +101,24 @@ def test_an_attack_earns_nothing_and_nothing_else_happens(name, tmp_path, listen
     assert (ROOT / "checkpoints" / "gpt2-mini" / "model.safetensors").stat().st_mtime_ns == weights
 
 
-def test_no_process_and_no_file_is_left(tmp_path):
-    def mine() -> set[str]:
+def test_no_process_and_no_file_is_left(tmp_path, open_folder):
+    def running() -> set[str]:
         return {p.name for p in Path("/proc").iterdir() if p.name.isdigit() and p.stat().st_uid >= 1_000_000}
 
-    before = mine()
-    left = set(Path("/tmp").glob("grading-*"))
+    before = running()
     code = "import os\nopen('left', 'w').write('x')\nos.mkdir('d')\nos.chmod('d', 0)\nwhile True:\n    pass"
     indented = "".join(f"    {line}\n" for line in code.splitlines())
-    folder = varied(
-        tmp_path / "q", "likelihood.py", ("    with torch.no_grad():\n", indented + "    with torch.no_grad():\n")
-    )
-    graded(folder, tmp_path / "results.json", "6.4", "--time-limit", "1")
-    assert mine() <= before
-    assert set(Path("/tmp").glob("grading-*")) <= left
+    old = "    with torch.no_grad():\n"
+    folder = varied(tmp_path / "questions", "likelihood.py", (old, indented + old))
+    environment = os.environ | {"TMPDIR": str(open_folder)}
+    found = graded(folder, tmp_path / "results.json", "6.4", "--time-limit", "6", env=environment)
+    assert found["score"] == 0
+    assert not list(open_folder.iterdir())
+    left, deadline = running() - before, time.monotonic() + 60
+    while left and time.monotonic() < deadline:  # the workers of other gradings at this moment go by themselves
+        time.sleep(0.5)
+        left &= running()
+    assert not left
 
 
 def test_a_pickle_in_submit_is_not_executed(tmp_path):
