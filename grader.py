@@ -24,6 +24,7 @@ from src.grading.oracle import TableModel
 from src.grading.sandbox import Sandbox
 from src.intake import unpack
 
+HIDDEN_TESTS = ROOT / "staff" / "hidden_tests.py"
 SENTENCE = "The model assigns a probability to every sentence, and this one should be rather likely."
 
 
@@ -140,7 +141,7 @@ def parse_arguments() -> argparse.Namespace:
 def test_classes(parts: list[str]) -> list[type[Part]]:
     """The visible tests and, where they are present, the hidden ones, of these parts (none given: all)."""
     classes = [Sampling, Likelihood, Classifier, Temperature, Horizon, Artifacts]
-    if (ROOT / "staff" / "hidden_tests.py").exists():
+    if HIDDEN_TESTS.exists():
         classes += importlib.import_module("staff.hidden_tests").PARTS
     return [c for c in classes if not parts or c.part in parts]
 
@@ -158,6 +159,8 @@ def main() -> int:
         except UserError as error:
             results.finish([f"This submission could not be graded. {error}"])
             raise
+    if not HIDDEN_TESTS.exists():
+        notes.append("note: on Gradescope, hidden tests of the same kind are worth as many points again")
     results.finish(notes)
     print("\n".join([*results.lines(), *notes]))
     return 0 if results.all_points() else 1
