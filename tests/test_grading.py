@@ -291,13 +291,14 @@ def test_a_missing_model_is_said_and_is_no_silent_zero(tmp_path):
     ],
 )
 def test_a_forged_reply_costs_the_call_and_nothing_else(reply):
-    from src.grading.sandbox import Lost, Sandbox, Worker
+    from src.grading.call import Lost, Worker
+    from src.grading.sandbox import Sandbox
 
     model = TableModel(7, seed=1)
     ours, theirs = socket.socketpair()
     with Sandbox(SOLUTION, "gpt2-mini") as sandbox, theirs:
         real = sandbox.start()
-        worker = Worker(sandbox, ours, lambda patience: 0, real._home, real._output)
+        worker = Worker(0, sandbox.limits, ours, lambda patience: 0, real._home, real._output)
 
         def answer() -> None:
             send(theirs, reply)

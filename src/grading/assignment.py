@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from src.grading import diagnosis
+from src.grading.call import Lost, Returned, Worker
 from src.grading.diagnosis import Mistakes
-from src.grading.sandbox import Lost, Returned, Sandbox, Worker
+from src.grading.sandbox import Sandbox
 from src.intake import Submission
 
 OUT_OF_TIME = "not run: the grading took too long before; which of your functions takes so long?"

@@ -1,8 +1,7 @@
-"""The grader's side of the sandbox: start workers, send requests, hold to limits, say what became of a call."""
+"""The grader's side of the sandbox: the processes of one grading, and what they may read and write."""
 
 import contextlib
 import os
-import re
 import secrets
 import select
 import shutil
@@ -13,86 +12,27 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.artifacts import FILES
 from src.config import ROOT, model_config
-from src.errors import UserError
 from src.grading import confine
+from src.grading.call import START_SECONDS, SandboxError, Worker, not_started, remove
 from src.grading.protocol import ProtocolError, receive, send
 
-START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
-SCRATCH_BYTES, SCRATCH_FILES, SCRATCH_DEPTH = 64_000_000, 1000, 20
 EXAMINER_BLOB = 500_000_000  # bytes: the logits of 1024 tokens over a vocabulary of 50,257 are 206 MB
 PRIVATE = ("staff", "tests", ".git", "dist")  # what a worker may never read
-_PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
 _BOOT = (
     "import os, sys; sys.path[:0] = [sys.argv.pop(1)]; "
     "sys.path += [p for p in sys.argv.pop(1).split(os.pathsep) if p not in sys.path]; "
     "from src.grading.worker import main; main()"
 )
-
-
-_TOO_MUCH_PRINTED = "your code printed far too much"
-_PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
-
+_PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
 _BOOT_COMMAND = (*_PYTHON, "-c", _BOOT, str(ROOT), os.pathsep.join(sys.path[1:]))
-
-
-class SandboxError(UserError):
-    """The sandbox itself doesn't work: not the student's fault."""
-
-
-class Lost(Exception):
-    """A call of the student's function gave no value. `reason` never depends on what the function was given."""
-
-    def __init__(self, reason: str, shown: str = "", part: str | None = None):
-        super().__init__(reason)
-        self.reason = reason
-        self.shown = shown  # the student's own traceback or prints: not for hidden tests
-        self.part = part  # the part whose block isn't written, where that is the reason
-
-
-class _ScratchFull(Exception):
-    pass
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a student's function returned."""
-
-    kind: str  # tensor, numpy, plain or other
-    dtype: str  # of a tensor or an array; else the name of the type
-    value: Any
-    requires_grad: bool
-    model_changed: bool
-    tensors: list[np.ndarray]  # the tensors among the arguments, as they were after the call
-
-    def number(self) -> float | None:
-        """The value as a float if it is one number or bool of any kind, else None."""
-        if isinstance(self.value, np.ndarray) and self.value.size == 1:
-            return float(self.value.reshape(()))
-        if type(self.value) in (int, float, bool):
-            with contextlib.suppress(OverflowError):
-                return float(self.value)
-        return None
-
-    def described(self) -> str:
-        """What it is, for a person, in a few words."""
-        if isinstance(self.value, np.ndarray):
-            what = "tensor" if self.kind == "tensor" else "NumPy array"
-            shown = f" with the value {self.value.reshape(()):.6g}" if self.value.size == 1 else ""
-            return f"a {what} of shape {self.value.shape} and type {self.dtype}{shown}"
-        if self.value is None:
-            return "nothing (None)"
-        if self.kind == "plain":
-            return f"{_printable(str(self.value)[:60])} ({self.dtype})"
-        return f"a value of type {self.dtype}"
 
 
 class Sandbox:
@@ -147,7 +87,7 @@ class Sandbox:
             except subprocess.TimeoutExpired:
                 self._nursery.kill()
                 self._nursery.wait()
-        _remove(self._scratch)
+        remove(self._scratch)
 
     def weaknesses(self) -> list[str]:
         """What this machine cannot protect the grader from, a line each; empty where everything is in place."""
@@ -155,7 +95,7 @@ class Sandbox:
             return ["student code runs in a process of its own, under a time limit, but with all of your rights"]
         return self._weaknesses
 
-    def _missing(self, worker: "Worker") -> list[str]:
+    def _missing(self, worker: Worker) -> list[str]:
         whose, weak = "your" if self.user is None else "other users'", []
         if self.user is None:
             weak.append("student code runs as you, not as a user without rights")
@@ -183,7 +123,7 @@ class Sandbox:
             self._examiner = None
             raise SandboxError("the process that asks the model for expected values died; run again") from None
 
-    def start(self, role: str = "student") -> "Worker":
+    def start(self, role: str = "student") -> Worker:
         """A student's worker, fresh where processes can fork; or the examiner."""
         if role == "student" and self._spare is not None:
             worker, self._spare = self._spare, None
@@ -207,7 +147,7 @@ class Sandbox:
         worker.await_readiness()
         return worker
 
-    def release(self, worker: "Worker") -> None:
+    def release(self, worker: Worker) -> None:
         """Take back a student's worker that isn't needed any more."""
         if self.forks or worker.ended:
             worker.end()
@@ -250,9 +190,9 @@ class Sandbox:
                 if attempt or not descriptors:
                     break
                 self._start_nursery()
-        raise _not_started(self._scratch / "nursery.txt")
+        raise not_started(self._scratch / "nursery.txt")
 
-    def _fork(self, orders: dict[str, Any], home: Path) -> "Worker":
+    def _fork(self, orders: dict[str, Any], home: Path) -> Worker:
         ours, theirs = socket.socketpair()
         output = home.with_name(home.name + "-output")
         with theirs, output.open("wb") as file:
@@ -264,9 +204,9 @@ class Sandbox:
             except SandboxError:
                 return -signal.SIGKILL
 
-        return Worker(self, ours, end, home, output)
+        return Worker(self.seed, self.limits, ours, end, home, output)
 
-    def _spawn(self, orders: dict[str, Any], home: Path) -> "Worker":
+    def _spawn(self, orders: dict[str, Any], home: Path) -> Worker:
         output, token = home.with_name(home.name + "-output"), secrets.token_hex(16)
         with socket.create_server(("127.0.0.1", 0)) as server, output.open("wb") as file:
             port = server.getsockname()[1]
@@ -280,7 +220,7 @@ class Sandbox:
             while not select.select([server], [], [], 0.2)[0]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     process.kill()
-                    raise _not_started(output)
+                    raise not_started(output)
             channel, _ = server.accept()
             try:
                 if receive(channel, deadline).get("token") != token:
@@ -288,7 +228,7 @@ class Sandbox:
                 send(channel, orders)
             except (OSError, EOFError, ProtocolError):
                 process.kill()
-                raise _not_started(output) from None
+                raise not_started(output) from None
 
         def end(patience: float) -> int:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -296,188 +236,7 @@ class Sandbox:
             process.kill()
             return process.wait()
 
-        return Worker(self, channel, end, home, output)
-
-
-class Worker:
-    """One process that runs student code. After a call that was lost it is gone; start another."""
-
-    def __init__(self, sandbox: Sandbox, channel: socket.socket, end: Callable[[float], int], home: Path, output: Path):
-        self.channel = channel
-        self._sandbox = sandbox
-        self._end = end
-        self._home = home
-        self._output = output
-        self.ended = False
-        self.protections = {"paths": False, "calls": False}  # what the kernel could do
-        self.fresh = True  # whether to import the student's files anew
-        self._calls = 0
-        self._last_look = time.monotonic()  # at the scratch folder
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def await_readiness(self) -> None:
-        """Wait until the process has given up its rights; nothing of the student's has run in it by then.
-
-        Raises:
-            SandboxError: it could not.
-        """
-        try:
-            ready = receive(self.channel, time.monotonic() + START_SECONDS)
-        except (EOFError, OSError, ProtocolError):
-            error = _not_started(self._output)
-            self.end()
-            raise error from None
-        self.protections = ready["ready"]
-
-    def call(
-        self,
-        file: str,
-        function: str,
-        *arguments: Any,
-        seconds: float,
-        answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-        likelihoods: Mapping[tuple[int, ...], float] | None = None,
-        watch: bool = False,
-    ) -> Returned:
-        """Call a student's function and wait for what it returns.
-
-        Args:
-            arguments: plain values, arrays (which become tensors), or references to the worker's own: see `worker.py`
-            seconds: how long it may take, by the clock
-            answer: answers the questions that the worker asks meanwhile
-            likelihoods: what `questions.likelihood.log_likelihood` shall return for these token ids; said in the first
-                call to a worker, it holds for all
-            watch: also find out whether the model was changed
-
-        Raises:
-            Lost: it raised something, took too long, broke a limit, or its process died.
-        """
-        deadline = time.monotonic() + seconds
-        request = {
-            "file": file, "function": function, "arguments": list(arguments), "watch": watch,
-            "seed": self._sandbox.seed + self._calls, "fresh": self.fresh,
-            "likelihoods": list(likelihoods.items()) if likelihoods is not None and self.fresh else None,
-        }  # fmt: skip
-        self._calls += 1
-        self.fresh = False
-        try:
-            self.channel.settimeout(seconds)
-            send(self.channel, request)
-            while True:
-                message = self._receive(deadline)
-                if answer is None or "ask" not in message:
-                    return self._outcome(message, sum(isinstance(a, np.ndarray) for a in arguments))
-                send(self.channel, answer(message))
-        except (ProtocolError, EOFError, OSError, _ScratchFull) as error:
-            raise self._lost(error) from None
-
-    def _receive(self, deadline: float) -> dict[str, Any]:
-        while not select.select([self.channel], [], [], min(0.2, max(0, deadline - time.monotonic())))[0]:
-            self._look_at_scratch()
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        self._look_at_scratch()
-        return receive(self.channel, deadline)
-
-    def _look_at_scratch(self) -> None:
-        if time.monotonic() - self._last_look < 0.2:
-            return
-        self._last_look = time.monotonic()
-        size = count = 0
-        folders = [(self._home, 0)]
-        while folders:
-            folder, depth = folders.pop()
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    count += 1
-                    size += entry.stat(follow_symlinks=False).st_size
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append((entry.path, depth + 1))
-                    if size > SCRATCH_BYTES or count > SCRATCH_FILES or depth > SCRATCH_DEPTH:
-                        raise _ScratchFull
-
-    def _outcome(self, message: dict[str, Any], tensors_given: int) -> Returned:
-        match message:
-            case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
-                part = part if part in FILES and _PLACE.fullmatch(text) else None
-                if self._printed_too_much():
-                    raise Lost(_TOO_MUCH_PRINTED)
-                raise Lost("the block is not written yet" if part else _raised(name), _printable(text), part)
-            case {
-                "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
-                "model_changed": bool(changed),
-                "tensors": list(tensors),
-            } if len(tensors) == tensors_given and all(isinstance(tensor, np.ndarray) for tensor in tensors):
-                return Returned(kind, _printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
-        raise ProtocolError
-
-    def _lost(self, error: Exception) -> Lost:
-        """What kept the call from returning, once its process has ended."""
-        gone = isinstance(error, (EOFError, OSError)) and not isinstance(error, TimeoutError)
-        status = self.end(patience=2.0 if gone else 0.0)
-        printed = self.printed()
-        if self._printed_too_much():
-            return Lost(_TOO_MUCH_PRINTED)
-        if isinstance(error, _ScratchFull):
-            return Lost("your code wrote more files than it may", printed)
-        if isinstance(error, ProtocolError):
-            return Lost("your code's process sent something that is no answer", printed)
-        if isinstance(error, TimeoutError):
-            return Lost("your code took too long and was stopped", printed)
-        if status < 0 and -status == getattr(signal, "SIGXCPU", None):
-            return Lost(f"your code used more than {self._sandbox.limits.cpu_seconds} s of processor time", printed)
-        if status < 0:
-            return Lost("your code's process crashed", f"{_signal_name(-status)}\n{printed}")
-        return Lost("your code ended its process instead of returning", f"exit code {status}\n{printed}")
-
-    def _printed_too_much(self) -> bool:
-        return self._output.stat().st_size >= self._sandbox.limits.file_size
-
-    def printed(self) -> str:
-        """The beginning of what the student's code printed."""
-        with self._output.open("rb") as file:
-            return _printable(file.read(2000).decode("utf-8", "replace"))
-
-    def end(self, patience: float = 0) -> int | None:
-        """End the process and all that it started, and remove what it wrote; how it ended by itself, if it did."""
-        if self.ended:
-            return None
-        self.ended = True
-        status = self._end(patience)
-        self.channel.close()
-        _remove(self._home)
-        return status
-
-
-def _printable(text: str) -> str:
-    """`text` without what could steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text[:5000])
-
-
-def _raised(name: str) -> str:
-    if name == "SystemExit":
-        return "your code called exit() instead of returning"
-    if name == "MemoryError":
-        return "your code used more memory than it may"
-    return "your code raised an error"
-
-
-def _signal_name(number: int) -> str:
-    known = {"SIGSEGV": "segmentation fault", "SIGKILL": "killed", "SIGABRT": "aborted"}
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(number).name
-        return known.get(name, name)
-    return f"signal {number}"
-
-
-def _not_started(output: Path) -> SandboxError:
-    reason = output.read_text(errors="replace").strip().splitlines()
-    return SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}")
+        return Worker(self.seed, self.limits, channel, end, home, output)
 
 
 def _unused_user() -> int:
@@ -517,13 +276,4 @@ def _sweep(user: int) -> None:
         for path in place.iterdir() if place.is_dir() else ():
             with contextlib.suppress(OSError):
                 if path.lstat().st_uid == user:
-                    _remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def _remove(folder: Path) -> None:
-    """Remove `folder`, however deep, whatever modes a student's code gave to what is in it."""
-    with contextlib.suppress(RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists() and shutil.which("rm"):
-        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-            subprocess.run([*command, "--", str(folder)], check=False, stderr=subprocess.DEVNULL)
+                    remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
