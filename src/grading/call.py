@@ -111,9 +111,8 @@ class Worker:
         try:
             ready = receive(self.channel, time.monotonic() + START_SECONDS)
         except (EOFError, OSError, ProtocolError):
-            error = not_started(self._output)
-            self.end()
-            raise error from None
+            self.end(patience=5)  # it may be about to say why
+            raise not_started(self._output) from None
         self.protections = ready["ready"]
 
     def call(

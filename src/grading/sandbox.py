@@ -185,6 +185,8 @@ class Sandbox:
                     socket.send_fds(self._control, [b"x"], list(descriptors))
                 return receive(self._control, time.monotonic() + START_SECONDS)
             except (EOFError, OSError, ProtocolError):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._nursery.wait(5)  # one that is about to say why it ends
                 self._nursery.kill()
                 self._nursery.wait()
                 if attempt or not descriptors:
@@ -214,6 +216,13 @@ class Sandbox:
                 [*_BOOT_COMMAND, "connect", str(port), self.config.name],
                 stdin=subprocess.PIPE, stdout=file, stderr=file, env=self._environment(),
             )  # fmt: skip
+
+            def end(patience: float) -> int:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(patience)
+                process.kill()
+                return process.wait()
+
             process.stdin.write(token.encode() + b"\n")
             process.stdin.close()
             deadline = time.monotonic() + START_SECONDS
@@ -227,14 +236,8 @@ class Sandbox:
                     raise SandboxError("a stranger connected to the sandbox; run again")
                 send(channel, orders)
             except (OSError, EOFError, ProtocolError):
-                process.kill()
+                end(5)
                 raise not_started(output) from None
-
-        def end(patience: float) -> int:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(patience)
-            process.kill()
-            return process.wait()
 
         return Worker(self.seed, self.limits, channel, end, home, output)
 
