@@ -3,6 +3,7 @@
 # <!-- staff -->
 # make run uses the reference answers here. For staff, too:
 # make test    set up .venv and run the project's tests
+# make audit   grade the grader on all known submissions          [SEEDS=20] [ONLY='wrong/*']
 # make lint    check the style of the code
 # make stubs   make questions/ from staff/solution/
 # make data    cut the pickles of data/ from its texts
@@ -15,9 +16,11 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 QUESTIONS := questions
 # <!-- staff -->
 QUESTIONS := staff/solution
+SEEDS := 3
+ONLY :=
 # <!-- /staff -->
 
-.PHONY: run grade test lint stubs data release clean
+.PHONY: run grade test audit lint stubs data release clean
 
 run: $(VENV)/.run-ready
 	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model gpt2-mini
@@ -28,6 +31,9 @@ grade: $(VENV)/.run-ready
 # <!-- staff -->
 test: $(VENV)/.dev-ready
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+audit: $(VENV)/.dev-ready
+	$(VENV)/bin/python -m staff.audit --seeds $(SEEDS) $(if $(ONLY),--only '$(ONLY)')
 
 lint: $(VENV)/.dev-ready
 	$(VENV)/bin/ruff check .

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from src.codec import Codec, load_codec
 from src.config import ROOT, Config, RemoteFile
@@ -79,13 +80,22 @@ def load(config: Config, files: Files, device: str = "cpu") -> tuple[GPT2, Codec
     return build(config, read_weights(files.weights), files.weights).to(device), codec
 
 
+class _Undrawn(TorchFunctionMode):
+    """Modules made under it don't draw their weights; on the device "meta", that alone would take a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is nn.init.normal_:
+            return kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def build(config: Config, weights: Mapping[str, Tensor], source: Path) -> GPT2:
     """A frozen model in evaluation mode that holds `weights`; `source` is the file to name in errors.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected or of another shape than the config says.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = GPT2(config)
     expected = {name: parameter.shape for name, parameter in model.transformer.named_parameters()}
     weights = dict(weights)

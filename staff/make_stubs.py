@@ -7,6 +7,8 @@ What stands between the two marks is replaced by a NotImplementedError with the 
 
 import re
 import sys
+import textwrap
+from collections.abc import Callable
 
 from src.artifacts import write_file
 from src.config import ROOT
@@ -21,21 +23,30 @@ def stub(source: str, name: str = "the answer") -> str:
     Raises:
         UserError: a mark is without its counterpart, or a block without a TODO that says the part.
     """
-    lines, part, inside = [], None, False
+    return filled(source, lambda part, _: f'raise NotImplementedError("{part}")', name)
+
+
+def filled(source: str, answer: Callable[[str, str], str], name: str = "the answer") -> str:
+    """`source` with each marked block replaced by what `answer` makes of its part and its code, without indentation.
+
+    Raises:
+        UserError: as `stub` does.
+    """
+    lines, block, part, inside = [], [], None, False
     for number, line in enumerate(source.splitlines(), start=1):
         todo = re.search(r"# TODO (\d+\.\d+)", line)
         part = todo.group(1) if todo else part
         if START in line or END in line:
             if inside == (START in line) or part is None:
                 raise UserError(f"{name}, line {number}: misplaced mark; a block is a TODO with its part, START, END")
-            inside = START in line
-            lines.append(line)
             if inside:
-                lines.append(line.replace(START, f'raise NotImplementedError("{part}")'))
-            else:
-                part = None
-        elif not inside:
+                code = answer(part, textwrap.dedent("\n".join(block)))
+                lines += textwrap.indent(code, line[: line.index(END)]).splitlines()
+                block, part = [], None
+            inside = not inside
             lines.append(line)
+        else:
+            (block if inside else lines).append(line)
     if inside:
         raise UserError(f"{name}: a block is not closed with {END}")
     return "\n".join(lines) + "\n"

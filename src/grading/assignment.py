@@ -13,6 +13,7 @@ from src.grading.diagnosis import Mistakes
 from src.grading.sandbox import Sandbox
 from src.intake import Submission
 
+IMPATIENCE = 4.0  # an answer that has to be stopped in every test it meets would cost a course minutes of waiting
 OUT_OF_TIME = "not run: the grading took too long before; which of your functions takes so long?"
 
 
@@ -47,6 +48,7 @@ class Part(unittest.TestCase):
     sandbox: ClassVar[Sandbox]
     submission: ClassVar[Submission]
     seconds: ClassVar[float] = 20.0  # for all calls to one process together
+    impatience: ClassVar[float] = 1.0  # divides `seconds`; grows once some code had to be stopped
     end_of_all: ClassVar[float] = math.inf  # when the whole grading has to be over, by `time.monotonic()`
 
     def setUp(self) -> None:
@@ -70,17 +72,20 @@ class Part(unittest.TestCase):
             raise PointsLost(tried, "", OUT_OF_TIME, reason=OUT_OF_TIME)
         if self._worker is None:
             self._worker = self.sandbox.start()
-            self._deadline = min(time.monotonic() + self.seconds, self.end_of_all)
+            self._allowed = self.seconds / Part.impatience
+            self._deadline = min(time.monotonic() + self._allowed, self.end_of_all)
         try:
             seconds = max(0.1, self._deadline - time.monotonic())
             return self._worker.call(file, function, *arguments, seconds=seconds, **options)
         except Lost as lost:
             self.start_afresh()
+            if not lost.in_time:
+                Part.impatience = IMPATIENCE
             if lost.part is not None:
                 reason = f"{lost.part}: {lost.reason}"
                 raise PointsLost(tried, "", f"{reason}: {lost.shown}", reason=reason) from None
             came = f"{lost.reason}\n{lost.shown}".rstrip()
-            expected = f"that {function} returns a value, within {self.seconds:.0f} s"
+            expected = f"that {function} returns a value, within {self._allowed:.0f} s"
             raise PointsLost(tried, expected, came, reason=lost.reason) from None
 
     def lose(self, tried: str, expected: str, came: str, mistakes: Mistakes = (), reason: str = "") -> None:

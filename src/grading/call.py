@@ -34,11 +34,12 @@ class SandboxError(UserError):
 class Lost(Exception):
     """A call of the student's function gave no value. `reason` never depends on what the function was given."""
 
-    def __init__(self, reason: str, shown: str = "", part: str | None = None):
+    def __init__(self, reason: str, shown: str = "", part: str | None = None, in_time: bool = True):
         super().__init__(reason)
         self.reason = reason
         self.shown = shown  # the student's own traceback or prints: not for hidden tests
         self.part = part  # the part whose block isn't written, where that is the reason
+        self.in_time = in_time  # False where it had to be stopped
 
 
 class _ScratchFull(Exception):
@@ -209,7 +210,7 @@ class Worker:
         if isinstance(error, ProtocolError):
             return Lost("your code's process sent something that is no answer", printed)
         if isinstance(error, TimeoutError):
-            return Lost("your code took too long and was stopped", printed)
+            return Lost("your code took too long and was stopped", printed, in_time=False)
         if status < 0 and -status == getattr(signal, "SIGXCPU", None):
             return Lost(f"your code used more than {self._limits.cpu_seconds} s of processor time", printed)
         if status < 0:

@@ -30,6 +30,7 @@ class Report(JSONTestResult):
         super().__init__(None, True, 1, self.tests, [], "")
         self._json_file = json_file
         self._began = time.monotonic()
+        Part.impatience = 1.0
         Part.end_of_all = self._began + total_seconds if total_seconds else math.inf
         self._write(UNFINISHED)
 

@@ -45,7 +45,7 @@ class Sandbox:
         self.seed = seed
         # Elsewhere than on Linux, a fork of a process that has loaded PyTorch may hang.
         self.forks = sys.platform == "linux" and hasattr(os, "fork") and confine.resource is not None
-        self.user = _unused_user() if self.forks and os.geteuid() == 0 else None
+        self.user = unused_user(os.getpid()) if self.forks and os.geteuid() == 0 else None
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
         self.questions = self._scratch / "questions"
@@ -60,7 +60,7 @@ class Sandbox:
         if self.forks:
             self._start_nursery()
         needed = [*_library(), str(self._scratch.parent)]
-        self._keep_reading = bool(confine.landlock_version()) and not all(map(_open_to_others, needed))
+        self._keep_reading = bool(confine.landlock_version()) and not all(map(open_to_others, needed))
 
     def __enter__(self) -> "Sandbox":
         try:
@@ -242,13 +242,13 @@ class Sandbox:
         return Worker(self.seed, self.limits, channel, end, home, output)
 
 
-def _unused_user() -> int:
-    """The number of a user whom nobody is, and no other grader that runs now."""
-    number = 1_000_000 + os.getpid()
+def unused_user(process: int) -> int:
+    """The number of a user whom nobody is, and no other grader that runs now; this one is `process`."""
+    number = 1_000_000 + process
     with contextlib.suppress(OSError, ValueError):
         spans = [map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines()]
         if not any(first <= number < first + length for first, _, length in spans):  # a container with few users
-            number = 20_000 + os.getpid() % 40_000
+            number = 20_000 + process % 40_000
     return number
 
 
@@ -260,7 +260,7 @@ def _library() -> list[str]:
     return sorted(places - {str(ROOT)})
 
 
-def _open_to_others(path: str) -> bool:
+def open_to_others(path: str) -> bool:
     """Whether a user who is neither owner nor of the group can get there."""
     place = Path(path).resolve()
     return all(not p.exists() or p.stat().st_mode & 0o005 == 0o005 for p in (place, *place.parents))

@@ -1,0 +1,163 @@
+"""A case of the audit: a YAML file that changes the reference answers, and declares what must come of it.
+
+    about: The mean of the tokens' log-probabilities instead of their sum.
+    blocks:
+      6.4: |
+        logits, _ = model(text)
+        ...
+    points: {6.4: 0}        # of the parts that don't get all of theirs
+    hint: mean              # the name in diagnosis.HINTS, or a list of names
+
+The keys, of which only `about` is needed:
+
+blocks    part → the code of its block; a line `{right}` stands for the reference answer
+replace   file → [[old, new], …], made in the reference answers
+files     path in the zip, questions/sample.py for one → its text; `{right}` stands for the reference file of that name
+build     Python code that writes the zip at `path` by itself, given `files` (path in the zip → text), `top`
+          (its folder) and `zipfile`
+points    part → points
+hint      the hints that its tests must give, all of them, and no other
+says      what some test's output, or the output of the whole, must say
+mistake   "function" (the default; loses at least half of a part's points) or "type" (loses at most a quarter)
+seconds   how long the grading may take (120)
+fast      true: belongs to the part of the audit that `make test` runs
+root      true: only a grader that is root protects against it; an ordinary user's grader is not tried
+
+In code, `{root}` is the repository, `{results}` the file of the results, `{outside}` a folder where everybody may
+write, `{port}` a port on 127.0.0.1 at which the audit listens. Code that gets hold of what isn't meant for it says
+TAKEN.
+"""
+
+import re
+import textwrap
+import zipfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.artifacts import FILES
+from src.config import ROOT
+from src.errors import UserError
+from src.grading.diagnosis import HINTS
+from staff.make_stubs import filled
+
+FULL = {"6.3": 8.0, "6.4": 8.0, "6.5": 7.0, "6.6": 7.0, "6.7": 5.0}
+KINDS = ("right", "wrong", "hostile")
+CASES = Path(__file__).parent / "cases"
+TOP = "cs236.hw1.2023"
+
+
+class CaseError(UserError):
+    """A case that can't be what it says."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one file of `cases/` says; see above."""
+
+    kind: str
+    name: str
+    about: str
+    blocks: dict[str, str] = field(default_factory=dict)
+    replace: dict[str, list] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    build: str = ""
+    points: dict[str, float] = field(default_factory=dict)
+    hint: list[str] = field(default_factory=list)
+    says: str = ""
+    mistake: str = "function"
+    seconds: float = 120
+    fast: bool = False
+    root: bool = False
+
+    def expected(self) -> dict[str, float]:
+        """Part → the points that it must get."""
+        return FULL | self.points
+
+    def write(self, path: Path, placeholders: dict[str, Any]) -> None:
+        """Write the submission, a zip, to `path`.
+
+        Raises:
+            CaseError: what is to be replaced isn't there.
+        """
+        texts = self._questions()
+        for name, text in self.files.items():
+            texts[name] = text.replace("{right}", texts.get(name, ""))
+        for placeholder, value in placeholders.items():
+            texts = {name: text.replace("{" + placeholder + "}", str(value)) for name, text in texts.items()}
+        if self.build:
+            code = compile(self.build, f"{self.kind}/{self.name}.yml", "exec")
+            exec(code, {"path": path, "files": texts, "top": TOP, "zipfile": zipfile, **placeholders})
+            return
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in texts.items():
+                archive.writestr(f"{TOP}/{name}", text)
+
+    def _questions(self) -> dict[str, str]:
+        """The reference answers with the blocks and the replacements of this case."""
+        texts, unused = {}, set(self.blocks)
+        for path in sorted((ROOT / "staff" / "solution").glob("*.py")):
+
+            def answer(part: str, right: str) -> str:
+                unused.discard(part)
+                own = self.blocks.get(part, "{right}")
+                return re.sub(r"^( *)\{right\}$", lambda m: textwrap.indent(right, m[1]), own, flags=re.MULTILINE)
+
+            text = filled(path.read_text(encoding="utf-8"), answer)
+            for old, new in self.replace.get(path.name, []):
+                if old not in text:
+                    raise CaseError(f"{self.kind}/{self.name}.yml: {old!r} isn't in {path.name}")
+                text = text.replace(old, new)
+            texts[f"questions/{path.name}"] = text
+        unused |= {name for name in self.replace if f"questions/{name}" not in texts}
+        if unused:
+            raise CaseError(f"{self.kind}/{self.name}.yml: there is no block or file {min(unused)}")
+        return texts
+
+
+def load(path: Path) -> Case:
+    """The case in the file `path`.
+
+    Raises:
+        CaseError: it declares something that can't be.
+    """
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise CaseError(f"{where}: is no YAML ({' '.join(str(error).split())})") from None
+    known = {f.name for f in fields(Case)} - {"kind", "name"}
+    if not isinstance(said, dict) or "about" not in said or set(said) - known:
+        raise CaseError(f"{where}: has unknown keys, or no `about`; known are {', '.join(sorted(known))}")
+    for key in ("blocks", "points"):
+        said[key] = {str(part): value for part, value in said.get(key, {}).items()}
+        if unknown := set(said[key]) - set(FILES):
+            raise CaseError(f"{where}: {key} names the part {min(unknown)}, which isn't one of {', '.join(FILES)}")
+    hint = said.get("hint", [])
+    said["hint"] = [hint] if isinstance(hint, str) else hint
+    if unknown := set(said["hint"]) - set(HINTS):
+        raise CaseError(f"{where}: there is no hint {min(unknown)!r} in diagnosis.HINTS")
+    case = Case(kind=path.parent.name, name=path.stem, **said)
+    if case.kind == "wrong":
+        _check_loss(case, where)
+    return case
+
+
+def _check_loss(case: Case, where: str) -> None:
+    """See that a wrong answer is declared to lose in one part, and enough."""
+    if len(case.points) != 1:
+        raise CaseError(f"{where}: a wrong answer loses points in exactly one part, not in {len(case.points)}")
+    ((part, points),) = case.points.items()
+    lost = 1 - points / FULL[part]
+    if case.mistake == "type":
+        if not 0 < lost <= 0.25:
+            raise CaseError(f"{where}: a wrong type loses something, and at most a quarter; here {lost:.0%} are lost")
+    elif lost < 0.5:
+        raise CaseError(f"{where}: a wrong function loses at least half of its part; here {lost:.0%} are lost")
+
+
+def load_all() -> list[Case]:
+    """All cases, by kind and name."""
+    return [load(path) for kind in KINDS for path in sorted((CASES / kind).glob("*.yml"))]
