@@ -78,7 +78,7 @@ class Classifier(Part):
     @number("6.5.2")
     @weight(1)
     def test_type(self):
-        """Returns True or False"""
+        """Returns True or False, and the model stays as it was"""
         checks.decision_type(self, SENTENCE)
 
 

@@ -5,7 +5,8 @@ GPT-2 small (`gpt2`) has its config.yml at the root of the repository; every oth
 """
 
 import dataclasses
-import math
+import reprlib
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,7 +128,8 @@ def _record(cls, raw, path: Path, prefix: str) -> dict:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.metadata.get("from_file", True)}
     for key in raw:
         if key not in fields:
-            raise ConfigError(f"{path}: unknown key {prefix}{key}; known are {', '.join(fields)}")
+            shown = _shown(key).strip("'")
+            raise ConfigError(f"{path}: unknown key {prefix}{shown}; known are {', '.join(fields)}")
     for key, f in fields.items():
         if key not in raw:
             if f.default is dataclasses.MISSING:
@@ -156,7 +158,12 @@ _TYPES = {
 
 
 def _shown(value) -> str:
-    text = repr(value)
+    short = reprlib.Repr()
+    short.maxlevel = 2  # since YAML can nest a list in itself, or ten lists in each other
+    try:
+        text = short.repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = f"a very long {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -168,7 +175,7 @@ def _validate(config: Config, path: Path) -> None:
     for key in ("vocab_size", "n_positions", "n_ctx", "n_embd", "n_layer", "n_head"):
         require(getattr(config, key) >= 1, key, "must be at least 1")
     for key in ("layer_norm_epsilon", "initializer_range"):
-        require(math.isfinite(getattr(config, key)) and getattr(config, key) > 0, key, "must be a positive number")
+        require(0 < getattr(config, key) <= sys.float_info.max, key, "must be a positive number")
     require(config.n_embd % config.n_head == 0, "n_embd", f"must be divisible by n_head, which is {config.n_head}")
     require(config.n_ctx <= config.n_positions, "n_ctx", f"must not exceed n_positions, which is {config.n_positions}")
     require(config.top_k >= 0, "top_k", "must be 0 (keep all tokens) or more")

@@ -29,17 +29,18 @@ class HiddenSampling(Part):
     @HIDDEN
     def test_draws(self):
         """Draws follow the right distribution for other prompts and another top k (hidden)"""
-        checks.draws(self, TableModel(9, seed=7301), np.array([[3]]), k=0)
         checks.draws(self, TableModel(16, seed=7302), np.array([[1, 8, 8, 2], [15, 0, 4, 4], [9, 9, 9, 9]]), k=4)
+        checks.draws(self, TableModel(9, seed=7301), np.array([[3]]), k=0)
 
     @number("6.3.4")
     @weight(2)
     @visibility(VISIBILITY)
     @HIDDEN
     def test_feeding(self):
-        """Goes on from the new token, also for a single prompt and with the bundled GPT-2 (hidden)"""
+        """Goes on from the new token, for a single prompt too, and with the bundled GPT-2 (hidden)"""
         checks.feeding(self, TableModel(11, seed=7303), np.array([[4, 10, 1]]), length=9, k=3)
         checks.feeding(self, TableModel(11, seed=7304), np.array([[2], [7], [0], [2]]), length=1, k=0)
+        checks.draws_alone(self, TableModel(10, seed=7305), np.array([[6, 1]]), k=4)
         texts = [
             "We show that a bound on the error of a linear predictor can be found from few samples.",
             "What ho, my lord, the morning comes too soon upon the tower and the sleeping guard of the king.",

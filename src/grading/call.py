@@ -58,12 +58,15 @@ class Returned:
     tensors: list[np.ndarray]  # the tensors among the arguments, as they were after the call
 
     def number(self) -> float | None:
-        """The value as a float if it is one number or bool of any kind, else None."""
+        """The value as a float if it is one number or bool of any kind, or says one, else None."""
         if isinstance(self.value, np.ndarray) and self.value.size == 1:
             return float(self.value.reshape(()))
         if type(self.value) in (int, float, bool):
             with contextlib.suppress(OverflowError):
                 return float(self.value)
+        if type(self.value) is str:
+            with contextlib.suppress(ValueError):
+                return float({"True": "1", "False": "0"}.get(self.value, self.value))
         return None
 
     def described(self) -> str:
@@ -153,8 +156,12 @@ class Worker:
             while True:
                 message = self._receive(deadline)
                 if answer is None or "ask" not in message:
-                    return self._outcome(message, sum(isinstance(a, np.ndarray) for a in arguments))
+                    return outcome(message, sum(isinstance(a, np.ndarray) for a in arguments))
                 send(self.channel, answer(message))
+        except Lost:
+            if self._printed_too_much():
+                raise Lost(_TOO_MUCH_PRINTED) from None
+            raise
         except (ProtocolError, EOFError, OSError, _ScratchFull) as error:
             raise self._lost(error) from None
 
@@ -182,21 +189,6 @@ class Worker:
                         folders.append((entry.path, depth + 1))
                     if size > SCRATCH_BYTES or count > SCRATCH_FILES or depth > SCRATCH_DEPTH:
                         raise _ScratchFull
-
-    def _outcome(self, message: dict[str, Any], tensors_given: int) -> Returned:
-        match message:
-            case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
-                part = part if part in FILES and _PLACE.fullmatch(text) else None
-                if self._printed_too_much():
-                    raise Lost(_TOO_MUCH_PRINTED)
-                raise Lost("the block is not written yet" if part else _raised(name), _printable(text), part)
-            case {
-                "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
-                "model_changed": bool(changed),
-                "tensors": list(tensors),
-            } if len(tensors) == tensors_given and all(isinstance(tensor, np.ndarray) for tensor in tensors):
-                return Returned(kind, _printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
-        raise ProtocolError
 
     def _lost(self, error: Exception) -> Lost:
         """What kept the call from returning, once its process has ended."""
@@ -234,6 +226,26 @@ class Worker:
         self.channel.close()
         remove(self._home)
         return status
+
+
+def outcome(message: dict[str, Any], tensors_given: int) -> Returned:
+    """What a worker's last `message` about a call says that the function returned; it was given so many tensors.
+
+    Raises:
+        Lost: the function raised something.
+        ProtocolError: it is no such message.
+    """
+    match message:
+        case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
+            part = part if part in FILES and _PLACE.fullmatch(text) else None
+            raise Lost("the block is not written yet" if part else _raised(name), _printable(text), part)
+        case {
+            "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
+            "model_changed": bool(changed),
+            "tensors": list(tensors),
+        } if len(tensors) == tensors_given and all(isinstance(tensor, np.ndarray) for tensor in tensors):
+            return Returned(kind, _printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
+    raise ProtocolError
 
 
 def _printable(text: str) -> str:

@@ -46,11 +46,11 @@ def _sampled(
     if returned.kind != "tensor" or not isinstance(ids, np.ndarray) or ids.dtype != np.int64:
         part.lose(tried, expected, returned.described(), reason="sample must return a LongTensor")
     if ids.shape != shape:
-        mistake = {
-            (shape[0], length): ("only new tokens",),
-            prompts.shape: ("not appended",),
-            (shape[1],): ("one dimension",),
-        }.get(ids.shape, ("wrong length",) if ids.ndim == 2 else ())
+        mistake = ("wrong length",) if ids.ndim == 2 else ("one dimension",) if ids.ndim == 1 else ()
+        if np.array_equal(ids, prompts):
+            mistake = ("not appended",)
+        elif ids.shape == (shape[0], length) and not np.array_equal(ids[:, :1], prompts[:, :1]):
+            mistake = ("only new tokens",)
         part.lose(tried, expected, returned.described(), mistake, reason="sample returns the wrong shape")
     if not (ids[:, : prompts.shape[1]] == prompts).all():
         part.lose(tried, "that the result begins with the prompt", "other tokens", reason="the prompt was changed")
@@ -70,7 +70,7 @@ def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int, temperatur
     batch = np.repeat(prompts, DRAWS // n, axis=0)
     tried += f" at temperature {temperature}" if temperature else ""
     ids = _sampled(part, tried, model, batch, k, 2, *([temperature] if temperature else []))
-    drawn = ids[:, -2:]
+    drawn, logits = ids[:, -2:], model.logits(prompts)[:, -1]
     for i, prompt in enumerate(prompts):
         pairs = drawn[i * (DRAWS // n) : (i + 1) * (DRAWS // n)]
         counts = np.zeros((model.vocab_size, model.vocab_size))
@@ -78,7 +78,9 @@ def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int, temperatur
         expected = oracle.pair_probabilities(model, prompt, k, temperature or 1.0)
         firsts, p_first = counts.sum(axis=1), expected.sum(axis=1)
         if not oracle.fits(firsts, p_first):
-            mistake = diagnosis.draws(firsts, model.logits(prompt[None])[0, -1], k)
+            mistake = diagnosis.draws(firsts, logits[i], k, logits)
+            if (drawn[:, 0] == drawn[0, 0]).all() and len(set(logits.argmax(axis=-1))) > 1:
+                mistake = ("shared draw",)
             came = f"the first token was drawn with the frequencies {numbers(firsts / firsts.sum(), 20)}"
             part.lose(
                 tried,
@@ -90,17 +92,39 @@ def draws(part: Part, model: TableModel, prompts: np.ndarray, k: int, temperatur
         if not oracle.fits(counts.reshape(-1), expected.reshape(-1)):
             # Given the first token: what would follow if it had no influence, or if the draws were the same again?
             seconds, alone = counts.sum(axis=0), np.outer(p_first, p_first)
-            mistake = ("repeated draw",) if np.trace(counts) > 0.9 * counts.sum() else ()
+            mistake = diagnosis.feeding(model.asked[1], ids[:, :-1]) if len(model.asked) > 1 else ()
             if not mistake and oracle.fits(counts.reshape(-1), alone.reshape(-1)):
                 mistake = ("stale logits",)
             if not mistake:
                 after = model.logits(np.concatenate((prompt, [firsts.argmax()]))[None])[0, -1]
                 mistake = diagnosis.draws(counts[firsts.argmax()], after, k)
+            if not mistake and oracle.entropy(counts) - oracle.entropy(firsts) < 0.7 * (
+                oracle.entropy(expected) - oracle.entropy(p_first)
+            ):
+                mistake = ("repeated draw",)
             came = f"the second token was drawn with the frequencies {numbers(seconds / seconds.sum(), 20)}"
             expectation = (
                 f"frequencies near {numbers(expected.sum(axis=0), 20)}, and the right ones after each first token"
             )
             part.lose(tried, expectation, came, mistake, "the draws of the second token have the wrong distribution")
+
+
+def draws_alone(part: Part, model: TableModel, prompt: np.ndarray, k: int) -> None:
+    """`sample` follows the distribution of the next token also after a single prompt, (1, T)."""
+    tried = f"sample 1 token after a single prompt, {LOOK_AHEADS} times"
+    counts = np.bincount(_drawn_alone(part, tried, model, prompt, k), minlength=model.vocab_size)
+    logits = model.logits(prompt)[0, -1]
+    expected = np.exp(log_softmax(top_k(logits, k)))
+    if not oracle.fits(counts, expected):
+        shown = [f"frequencies {numbers(p, 20)}" for p in (expected, counts / counts.sum())]
+        mistake = diagnosis.draws(counts, logits, k)
+        mistake = ("repeated draw",) if mistake == ("shared draw",) else mistake
+        part.lose(tried, *shown, mistake, "the draws have the wrong distribution")
+
+
+def _drawn_alone(part: Part, tried: str, model: TableModel, prompt: np.ndarray, k: int, *scale: float) -> list[int]:
+    """The tokens that `sample` draws after `prompt`, one at a time."""
+    return [_sampled(part, tried, model, prompt, k, 1, *scale)[0, -1] for _ in range(LOOK_AHEADS)]
 
 
 def feeding(part: Part, model: TableModel, prompts: np.ndarray, length: int, k: int) -> None:
@@ -148,6 +172,8 @@ def sampling_gpt2(part: Part, texts: Sequence[str], tokens: int, length: int) ->
     if outside:
         came = f"{outside} of {drawn.size} tokens lie outside"
         mistake = ("unfiltered",) if outside < drawn.size / 2 else ()
+        if (ids[:, tokens:] == ids[0, tokens:]).all():
+            mistake = ("shared draw",)
         part.lose(tried, f"tokens from the top {k}", came, mistake, "tokens outside of the top k were drawn")
 
 
@@ -170,6 +196,11 @@ def likelihoods(part: Part, model: TableModel | None, texts: Sequence[np.ndarray
     expected = [oracle.log_likelihood(answer, ids) for answer, ids in zip(logits, texts, strict=True)]
     if not all(close(g, e) for g, e in zip(got, expected, strict=True)):
         mistakes = diagnosis.likelihood(got, logits, texts)
+        if not mistakes:
+            backwards = [ids[::-1].copy() for ids in texts]
+            answers = [(model.logits if model else part.sandbox.logits)(ids[None])[0] for ids in backwards]
+            if all(map(close, got, map(oracle.log_likelihood, answers, backwards))):
+                mistakes = ("reversed",)
         shown = [", ".join(f"{value:.6g}" for value in values) for values in (expected, got)]
         part.lose(tried, shown[0], shown[1], mistakes, reason="the values are wrong")
 
@@ -181,7 +212,8 @@ def likelihood_type(part: Part, text: str) -> None:
     returned = part.call(tried, "likelihood.py", "log_likelihood", GPT2, ids[None], watch=True)
     if not (returned.kind == "plain" and returned.dtype == "float" and math.isfinite(returned.number() or 0)):
         gradient = " that drags its gradient along" if returned.requires_grad else ""
-        part.lose(tried, "a Python float", returned.described() + gradient, reason="the result is not a Python float")
+        came, reason = returned.described() + gradient, "the result is not a Python float"
+        part.lose(tried, "a Python float", came, ("not a float",) if returned.number() is not None else (), reason)
     if returned.model_changed:
         part.lose(tried, "that the model is as before", "the model was changed", reason="the model was changed")
 
@@ -221,7 +253,10 @@ def _decided(part: Part, tried: str, flat: list, ids: list, known: dict | None) 
             return 0.0, lost
         number = returned.number()
         if number not in (0.0, 1.0):
-            return 0.0, PointsLost(tried, wanted, returned.described(), "", "classification must return True or False")
+            hint = diagnosis.hint(("not a decision",))
+            return 0.0, PointsLost(
+                tried, wanted, returned.described(), hint, "classification must return True or False"
+            )
         called.setdefault(kind, []).append(number == 1.0)
     shares = {kind: float(np.mean(values)) for kind, values in called.items()}
     credit = max(0.0, shares["random"] - max(shares["plays"], shares["papers"]))
@@ -233,13 +268,16 @@ def _decided(part: Part, tried: str, flat: list, ids: list, known: dict | None) 
 
 
 def decision_type(part: Part, text: str) -> None:
-    """`classification` returns True or False themselves."""
+    """`classification` returns True or False themselves, and leaves the model as it was."""
     tried = "classification of one text"
     (ids,) = part.sandbox.encode([text])
     known = {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)}
-    returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known)
+    returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known, watch=True)
+    if returned.model_changed:
+        part.lose(tried, "that the model is as before", "the model was changed", reason="the model was changed")
     if not (returned.kind == "plain" and returned.dtype == "bool"):
-        part.lose(tried, "a Python bool", returned.described(), reason="the result is not a Python bool")
+        mistakes = ("not a bool",) if returned.number() in (0.0, 1.0) else ("not a decision",)
+        part.lose(tried, "a Python bool", returned.described(), mistakes, "the result is not a Python bool")
 
 
 # --- submit/ ---
@@ -344,8 +382,7 @@ def sampling_two_ahead(part: Part, model: TableModel, prompt: np.ndarray, k: int
     expected[candidates] = np.exp(oracle.marginal(log_softmax(first), log_softmax(top_k(second, k)), temperature))
 
     def drawn(tried: str, *scale: float) -> np.ndarray:
-        tokens = [_sampled(part, tried, model, prompt, k, 1, *scale)[0, -1] for _ in range(LOOK_AHEADS)]
-        return np.bincount(tokens, minlength=model.vocab_size)
+        return np.bincount(_drawn_alone(part, tried, model, prompt, k, *scale), minlength=model.vocab_size)
 
     tried = f"sample 1 token, {LOOK_AHEADS} times, at temperature {temperature}, horizon 2"
     try:

@@ -20,6 +20,7 @@ HINTS = {
     "uniform": "all tokens come up equally often; over which axis does your softmax sum to 1?",
     "double softmax": "it looks as if a softmax was taken twice; which functions expect logits, which probabilities?",
     "logits as weights": "the draws follow the logits themselves; turn them into probabilities first",
+    "sharpened": "the draws follow a power of the probabilities, not the probabilities themselves",
     "shared draw": "all prompts of the batch get the same token; each needs a draw of its own",
     "repeated draw": "the draws repeat each other; each step and each prompt needs fresh randomness",
     "stale logits": "the second token does not depend on the first; what does the model have to see next?",
@@ -30,6 +31,7 @@ HINTS = {
     "only new tokens": "only the new tokens are returned; the prompt belongs in front of them",
     "not appended": "the new tokens are missing; append each one to the output",
     "wrong length": "count the tokens: the prompt's and exactly `length` more",
+    "rank for token": "the place among the top k is taken for the token; which ids stand at these places?",
     "one dimension": "keep the batch dimension: the result has two dimensions, also for a single prompt",
     # 6.4
     "mean": "this is the mean, not the sum, of the tokens' log-probabilities",
@@ -47,11 +49,23 @@ HINTS = {
     "raw logits": "these are logits that were not normalised; log-probabilities are asked for",
     "perplexity": "this is the perplexity; the log-likelihood is asked for",
     "greedy text": "this is the log-likelihood of the model's favourite tokens, not of the tokens in the text",
+    "epsilon": "a constant was added inside the logarithm; `torch.log_softmax` needs none",
+    "scaled": "every value is the right one times the same number; where does the factor come from?",
+    "part missing": "only a part of the text is counted, whatever its length",
+    "one place": "the distribution after the last token is used for every token; each has a distribution of its own",
+    "whole vocabulary": "this sums over all tokens of the vocabulary; pick the one that really came at each place",
+    "reversed": "this is the log-likelihood of the text read backwards",
+    "constant": "the same number comes whatever the text is",
+    "not a float": "the value may be right, but it is no Python float yet",
     # 6.5
+    "not a decision": "this is neither True nor False; compare what `log_likelihood` returns with your threshold",
+    "not a bool": "the decision may be right, but it is no Python bool yet",
     "always True": "every text is called random; is your threshold on the scale of what `log_likelihood` returns?",
     "always False": "no text is called random; is your threshold on the scale of what `log_likelihood` returns?",
     "inverted": "it is the other way round: True is for random texts, and those are the unlikely ones",
     "plays random": "Shakespeare is taken for random; look at all three histograms and move the threshold between them",
+    "papers random": "the most likely texts are called random; which texts does the model find unlikely?",
+    "guessed": "the decisions don't depend on what kind of text it is",
     "too high": "written text is taken for random; look at the histograms and lower the threshold",
     "too low": "random letters are taken for writing; look at the histograms and raise the threshold",
     # 6.6 and 6.7
@@ -60,6 +74,8 @@ HINTS = {
     "after softmax": "the temperature is applied to probabilities; where does it stand in exp(log p / T)?",
     "squared": "it looks as if the temperature is applied twice",
     "returned probabilities": "these are probabilities; the caller takes the softmax of what you return: return logits",
+    "other divisor": "the logits are divided by something else than the temperature",
+    "over the batch": "a softmax runs over the wrong axis; for each text, the probabilities of all tokens sum to 1",
     "in place": "the caller's logits were changed; compute new ones",
     "filter lost": "tokens that were filtered out can be drawn again",
     "wrong shape": "the result must have the shape of the logits, (B, V)",
@@ -67,6 +83,9 @@ HINTS = {
     "maximum": "this takes the best second token; the marginal is a sum over all of them",
     "second unfiltered": "the second token is not filtered to the top k; both are, each renormalised",
     "second not normalised": "the second token's logits are not normalised; log-probabilities are needed in the joint",
+    "not renormalised": "the second token's probabilities don't sum to 1 any more; filter first, then normalise",
+    "filtered together": "the second tokens are filtered all together; each candidate has a top k of its own",
+    "equally likely": "all candidates come out equally likely; is something normalised, or summed, that should not be?",
     "first unscaled": "only the second token's log-probability is divided by T; the joint one is asked for",
     "misplaced": "the numbers are right, but they stand at the wrong tokens; in which order are your candidates?",
     "no past": "the second token's logits do not know the text: the candidates must be fed with `new_past`",
@@ -86,9 +105,26 @@ def likelihood(got: Sequence[float], logits: Sequence[np.ndarray], texts: Sequen
     of_each_text = [_likelihood_mistakes(answer, ids) for answer, ids in zip(logits, texts, strict=True)]
     for alternatives in zip(*of_each_text, strict=True):
         values = [value for _, value in alternatives]
-        if all(math.isclose(g, v, rel_tol=1e-4, abs_tol=1e-4) for g, v in zip(got, values, strict=True)):
+        if all(math.isclose(g, v, rel_tol=1e-4, abs_tol=1e-4 if v else 0) for g, v in zip(got, values, strict=True)):
             return alternatives[0][0]
-    return ()
+    picked = [log_softmax(answer)[np.arange(len(ids) - 1), ids[1:]] for answer, ids in zip(logits, texts, strict=True)]
+    return _pattern(np.asarray(got), picked)
+
+
+def _pattern(got: np.ndarray, picked: Sequence[np.ndarray]) -> Mistakes:
+    """What the values of all texts have in common, whose tokens' log-probabilities are `picked`, (T - 1,) each."""
+
+    def same(values: Sequence[float]) -> bool:
+        return np.allclose(got, values, rtol=1e-4, atol=1e-4)
+
+    longest = max(map(len, picked))
+    parts = [cut for m in range(1, longest) for cut in (slice(m), slice(m, None), slice(-m, None))]
+    if any(same([p[cut].sum() for p in picked]) for cut in parts):
+        return ("part missing",)
+    right = np.array([p.sum() for p in picked])
+    if np.isfinite(got).all() and same(right * (got[0] / right[0])):
+        return ("scaled",)
+    return ("constant",) if same(np.full(len(got), got[0])) else ()
 
 
 def _likelihood_mistakes(logits: np.ndarray, ids: Sequence[int]) -> list[tuple[Mistakes, float]]:
@@ -120,6 +156,11 @@ def _likelihood_mistakes(logits: np.ndarray, ids: Sequence[int]) -> list[tuple[M
         (("raw logits",), logits[places, ids[1:]].sum()),
         (("perplexity",), math.exp(min(700.0, -right / (n - 1)))),
         (("greedy text",), log_p[:-1].max(axis=-1).sum()),
+        (("one place",), log_p[-1, ids[1:]].sum()),
+        (("one place",), log_p[-2, ids[1:]].sum()),
+        (("whole vocabulary",), log_p.sum()),
+        (("whole vocabulary",), log_p[:-1].sum()),
+        *((("epsilon",), np.log(np.exp(picked) + 10.0**-digits).sum()) for digits in range(1, 13)),
         (("double softmax",), log_softmax(np.exp(log_p))[places, ids[1:]].sum()),
         (("mean",), right / n),
         (("mean", "sign"), -right / (n - 1)),
@@ -131,12 +172,13 @@ def _likelihood_mistakes(logits: np.ndarray, ids: Sequence[int]) -> list[tuple[M
     ]
 
 
-def draws(firsts: np.ndarray, logits: np.ndarray, k: int) -> Mistakes:
+def draws(firsts: np.ndarray, logits: np.ndarray, k: int, batch: np.ndarray | None = None) -> Mistakes:
     """The mistake that explains how often each token was drawn.
 
     Args:
         firsts: counts (V,) of the first token drawn after one prompt
         logits: what the model answered, (V,)
+        batch: what it answered to all the prompts that were tried together, (n, V)
     """
     log_p, size = log_softmax(logits), len(logits)
     kept = np.isfinite(top_k(logits, k))
@@ -152,8 +194,20 @@ def draws(firsts: np.ndarray, logits: np.ndarray, k: int) -> Mistakes:
         ("unfiltered", np.exp(log_p)),
         ("logits as weights", np.maximum(logits, 0) * kept / max(1e-9, (np.maximum(logits, 0) * kept).sum())),
     ]
-    for name, p in probabilities:
-        if (k != 0 or name not in ("unfiltered", "uniform over top k")) and oracle.fits(firsts, p):
+    for power in (0.5, 2.0):
+        probabilities.append(("sharpened", np.exp(log_softmax(filtered * power))))
+    ranked = np.sort(np.exp(log_softmax(filtered)))[::-1]
+    probabilities.append(("rank for token", ranked))
+    if batch is not None:
+        rows = np.where(np.isfinite(top_k(batch, k)), batch.astype(np.float64), oracle.FILTERED)
+        share = np.exp(filtered - log_sum_exp(rows.T))
+        probabilities.append(("over the batch", share / share.sum()))
+    if k == 0:
+        probabilities = [(name, p) for name, p in probabilities if name not in ("unfiltered", "uniform over top k")]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fitting = [(np.nansum(firsts * np.log(p)), name) for name, p in probabilities if oracle.fits(firsts, p)]
+    for explained, name in fitting:  # the first that explains the counts about as well as the best does
+        if explained > max(fitting)[0] - 5:
             return (name,)
     if firsts[~kept].any():
         return ("unfiltered",)
@@ -163,14 +217,14 @@ def draws(firsts: np.ndarray, logits: np.ndarray, k: int) -> Mistakes:
 
 
 def feeding(asked: oracle.Asked, text: np.ndarray) -> Mistakes:
-    """The mistake in what the model was `asked` when `text` (B, T) was there and its last token was new."""
+    """The mistake, if any, in what the model was `asked` when `text` (B, T) was there and its last token was new."""
     ids, past = asked.ids, asked.past
-    if ids.shape == text.shape and (ids == text).all():
+    if np.array_equal(ids, text[:, -1:]) and past is not None and np.array_equal(past, text[:, :-1]):
+        return ()
+    if np.array_equal(ids, text):
         return ("whole text",) if past is None else ("whole text and past",)
     if ids.shape[1] == 1 and past is None:
         return ("past dropped",)
-    if ids.shape[1] > 1:
-        return ("whole text and past",) if past is not None else ("whole text",)
     return ("not the new token",)
 
 
@@ -187,6 +241,10 @@ def decisions(shares: Mapping[str, float]) -> Mistakes:
         return ("plays random",)
     if random > 0.9:
         return ("too high",)
+    if max(random, plays, papers) - min(random, plays, papers) < 0.4:
+        return ("guessed",)
+    if papers > 0.5 and max(random, plays) < 0.5:
+        return ("papers random",)
     if max(plays, papers) < 0.1:
         return ("too low",)
     return ()
@@ -218,8 +276,17 @@ def scaled(got: np.ndarray, filtered: np.ndarray, temperature: float) -> Mistake
         ("after softmax", p * temperature),
         ("returned probabilities", p ** (1 / temperature)),
         ("double softmax", p),
+        ("over the batch", log_softmax(filtered.T).T / temperature),
+        ("over the batch", log_softmax(filtered.T / temperature).T),
+        ("over the batch", np.exp(log_softmax(filtered.T / temperature).T)),
     ]
-    return _first_that_fits(got, mistakes)
+    found = _first_that_fits(got, mistakes)
+    if not found:
+        first, second = np.argsort(filtered[0])[::-1][:2]
+        factor = (got[0, first] - got[0, second]) / (filtered[0, first] - filtered[0, second])
+        if same_distribution(got, filtered * factor):
+            return ("other divisor",)
+    return found
 
 
 def looked_ahead(
@@ -248,12 +315,25 @@ def looked_ahead(
         ("squared", right / temperature),
         ("first unscaled", log_first + log_sum_exp(log_second / temperature)),
         ("returned probabilities", np.exp(right)),
+        ("not renormalised", marginal(log_first, top_k(unfiltered, k), temperature)),
+        ("filtered together", marginal(log_first, log_softmax(_together(second, k)), temperature)),
+        ("filtered together", marginal(log_first, _together(log_softmax(second), k), temperature)),
+        ("over the batch", marginal(log_first, log_softmax(top_k(second, k).T).T, temperature)),
+        ("over the batch", marginal(log_first, top_k(log_softmax(second.T).T, k), temperature)),
+        ("misplaced", marginal(np.sort(log_first)[::-1], log_second, temperature)),
+        ("equally likely", np.zeros(len(log_first))),
         ("no past", marginal(log_first, log_softmax(top_k(second_without_past, k)), temperature)),
     ]
     found = _first_that_fits(got, mistakes)
     if not found and np.allclose(np.sort(log_softmax(got)), np.sort(right), atol=2e-3):
         return ("misplaced",)
     return found
+
+
+def _together(logits: np.ndarray, k: int) -> np.ndarray:
+    """`logits` filtered as if all of them were one row, with the small ones at -1e10, so that no row is empty."""
+    kept = top_k(logits.reshape(-1), k).reshape(logits.shape)
+    return np.where(np.isfinite(kept), kept, oracle.FILTERED)
 
 
 def _first_that_fits(got: np.ndarray, mistakes: Sequence[tuple[str, np.ndarray]]) -> Mistakes:

@@ -162,6 +162,13 @@ def fits(counts: np.ndarray, probabilities: np.ndarray) -> bool:
     return improbability(counts, probabilities) >= FALSE_ALARM
 
 
+def entropy(weights: np.ndarray) -> float:
+    """The entropy, in nats, of the distribution that is proportional to `weights`, all entries together."""
+    p = np.asarray(weights, dtype=np.float64).reshape(-1)
+    p = p[p > 0] / p.sum()
+    return float(-(p * np.log(p)).sum())
+
+
 def pair_probabilities(model: TableModel, prompt: np.ndarray, k: int, temperature: float = 1.0) -> np.ndarray:
     """p(a, b), (V, V), of the two tokens after `prompt` (T,), each from the top k at a temperature (horizon 1)."""
     size = model.vocab_size

@@ -15,10 +15,11 @@ replace   file → [[old, new], …], made in the reference answers
 files     path in the zip, questions/sample.py for one → its text; `{right}` stands for the reference file of that name
 build     Python code that writes the zip at `path` by itself, given `files` (path in the zip → text), `top`
           (its folder) and `zipfile`
-points    part → points
+points    part → points, or [at least, at most]
 hint      the hints that its tests must give, all of them, and no other
 says      what some test's output, or the output of the whole, must say
-mistake   "function" (the default; loses at least half of a part's points) or "type" (loses at most a quarter)
+mistake   what is wrong: the "function" (the default; loses half of its part's points or more), the "type" alone of what
+          it returns (a quarter at most), some cases ("partial"), or hidden ones ("fool": right on the visible tests)
 seconds   how long the grading may take (120)
 fast      true: belongs to the part of the audit that `make test` runs
 root      true: only a grader that is root protects against it; an ordinary user's grader is not tried
@@ -46,6 +47,8 @@ from staff.make_stubs import filled
 FULL = {"6.3": 8.0, "6.4": 8.0, "6.5": 7.0, "6.6": 7.0, "6.7": 5.0}
 KINDS = ("right", "wrong", "hostile")
 CASES = Path(__file__).parent / "cases"
+# What share of its part's points a wrong answer must lose, at least and at most.
+LOSSES = {"function": (0.5, 1), "type": (0.01, 0.25), "partial": (0.01, 1), "fool": (0.25, 1)}
 TOP = "cs236.hw1.2023"
 
 
@@ -64,7 +67,7 @@ class Case:
     replace: dict[str, list] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     build: str = ""
-    points: dict[str, float] = field(default_factory=dict)
+    points: dict[str, list[float]] = field(default_factory=dict)
     hint: list[str] = field(default_factory=list)
     says: str = ""
     mistake: str = "function"
@@ -72,9 +75,9 @@ class Case:
     fast: bool = False
     root: bool = False
 
-    def expected(self) -> dict[str, float]:
-        """Part → the points that it must get."""
-        return FULL | self.points
+    def expected(self) -> dict[str, list[float]]:
+        """Part → the points that it must get, at least and at most."""
+        return {part: [points, points] for part, points in FULL.items()} | self.points
 
     def write(self, path: Path, placeholders: dict[str, Any]) -> None:
         """Write the submission, a zip, to `path`.
@@ -135,6 +138,7 @@ def load(path: Path) -> Case:
         said[key] = {str(part): value for part, value in said.get(key, {}).items()}
         if unknown := set(said[key]) - set(FILES):
             raise CaseError(f"{where}: {key} names the part {min(unknown)}, which isn't one of {', '.join(FILES)}")
+    said["points"] = {part: p if isinstance(p, list) else [p, p] for part, p in said["points"].items()}
     hint = said.get("hint", [])
     said["hint"] = [hint] if isinstance(hint, str) else hint
     if unknown := set(said["hint"]) - set(HINTS):
@@ -150,12 +154,12 @@ def _check_loss(case: Case, where: str) -> None:
     if len(case.points) != 1:
         raise CaseError(f"{where}: a wrong answer loses points in exactly one part, not in {len(case.points)}")
     ((part, points),) = case.points.items()
-    lost = 1 - points / FULL[part]
-    if case.mistake == "type":
-        if not 0 < lost <= 0.25:
-            raise CaseError(f"{where}: a wrong type loses something, and at most a quarter; here {lost:.0%} are lost")
-    elif lost < 0.5:
-        raise CaseError(f"{where}: a wrong function loses at least half of its part; here {lost:.0%} are lost")
+    least, most = LOSSES[case.mistake]
+    lost = [1 - p / FULL[part] for p in points]
+    if not least <= min(lost) <= max(lost) <= most:
+        raise CaseError(
+            f"{where}: loses {min(lost):.0%} of {part}; with `mistake: {case.mistake}`, {least:.0%} to {most:.0%}"
+        )
 
 
 def load_all() -> list[Case]:

@@ -164,7 +164,11 @@ def complaints(case: Case, grading: Grading, parts: tuple[str, ...] = ()) -> lis
         found.append(f"a traceback: {grading.stderr.strip().splitlines()[-1]}")
     expected = {part: points for part, points in case.expected().items() if not parts or part in parts}
     points = {part: grading.points()[part] for part in expected}
-    found += [f"{part} got {points[part]:g} points, not {p:g}" for part, p in expected.items() if points[part] != p]
+    for part, (least, most) in expected.items():
+        if not least <= points[part] <= most:
+            found.append(
+                f"{part} got {points[part]:g} points, not {least:g}" + (f" to {most:g}" if most > least else "")
+            )
     if grading.exit_code not in (None, 0 if points == {part: FULL[part] for part in expected} else 1):
         found.append(f"exit code {grading.exit_code}")
     lost_in = {part for part in expected if points[part] < FULL[part]}
