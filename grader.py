@@ -5,6 +5,9 @@ python grader.py 6.4                    one part
 python grader.py --submission my.zip    grade a zip as Gradescope would, or a folder
 """
 
+# First, since it says what is missing.
+import src.installed  # noqa: F401 # isort: skip
+
 import argparse
 import importlib
 import sys

@@ -5,6 +5,9 @@ python main.py --model gpt2-mini        all parts, with the small model that is 
 python main.py --question 6.3 6.6       some parts
 """
 
+# First, since it says what is missing.
+import src.installed  # noqa: F401 # isort: skip
+
 import argparse
 import sys
 import time

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from src import installed
 from src.artifacts import FILES
 from src.errors import UserError
 from src.grading.confine import Limits
@@ -272,7 +273,9 @@ def _signal_name(number: int) -> str:
 def not_started(output: Path) -> SandboxError:
     """The error of a process that wrote its last words to `output`."""
     reason = output.read_text(errors="replace").strip().splitlines()
-    return SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}")
+    others = installed.differing()
+    remedy = f" (installed is {', '.join(others)}; {installed.REMEDY})" if others else ""
+    return SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}{remedy}")
 
 
 def remove(folder: Path) -> None:

@@ -56,19 +56,23 @@ class Grading:
 
 
 def grade(
-    submission: Path, folder: Path, *arguments: str, user: int | None = None, seconds: float = 120, root: Path = ROOT
-) -> Grading:
+    submission: Path, folder: Path, *arguments: str, user: int | None = None, seconds: float = 120, root: Path = ROOT,
+    python: str = sys.executable,
+) -> Grading:  # fmt: skip
     """Grade `submission`; `folder` is this grading's own, and empty.
 
     Args:
+        arguments: of grader.py
         user: the ordinary user who grades; None for whoever runs this
+        seconds: after which the grader is killed
+        root: where grader.py lies
     """
     scratch, results = folder / "tmp", folder / "results" / "results.json"
     for place in (scratch, results.parent):
         place.mkdir(mode=0o711)
         if user is not None:
             os.chown(place, user, user)
-    command = [sys.executable, "-B", str(root / "grader.py"), "--submission", str(submission), "--json", str(results)]
+    command = [python, "-B", str(root / "grader.py"), "--submission", str(submission), "--json", str(results)]
     began = time.monotonic()
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
