@@ -64,7 +64,7 @@ def unpack(source: Path, into: Path) -> Submission:
         inside = entry.path.relative_to(top) if entry.path.is_relative_to(top) else None
         if inside is not None and flat and len(inside.parts) == 1 and inside.suffix == ".py":
             inside = PurePosixPath("questions", inside)
-        if inside is None or inside.parts[0] not in _TAKEN:
+        if inside is None or not inside.parts or inside.parts[0] not in _TAKEN:
             continue
         if str(inside).casefold() in {str(path).casefold() for path in taken}:
             raise IntakeError(f"{source}: holds {entry.path} twice; pack it again with make_submission.sh")

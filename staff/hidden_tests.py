@@ -80,12 +80,12 @@ class HiddenClassifier(Part):
     @visibility(VISIBILITY)
     @HIDDEN
     def test_snippets(self, set_score=None):
-        """Tells the snippets apart, judged by a third of them (hidden)"""
+        """Tells snippets apart (hidden)"""
         labels = json.loads((ROOT / "staff" / "labels" / "snippets.json").read_text(encoding="utf-8"))
         snippets = read_snippets(ROOT / "data" / "snippets.pkl")
         kinds = dict(zip(("random", "plays", "papers"), DATASETS, strict=True))
         texts = {kind: [s for s, label in zip(snippets, labels, strict=True) if label == kinds[kind]] for kind in kinds}
-        texts = {kind: of_kind[::3] for kind, of_kind in texts.items()}
+        texts = {kind: of_kind[::5] for kind, of_kind in texts.items()}
         set_score(round(3.5 * checks.decisions(self, texts), 2))
 
 

@@ -24,11 +24,6 @@ def port():
         yield server.getsockname()[1]
 
 
-def parts_of(case) -> tuple[str, ...]:
-    """The parts that a case changes; all for a right answer."""
-    return tuple(case.points) if len(case.points) == 1 else ()
-
-
 def test_there_are_enough_cases():
     counts = {kind: sum(case.kind == kind for case in CASES.values()) for kind in KINDS}
     assert counts["right"] >= 15
@@ -38,7 +33,7 @@ def test_there_are_enough_cases():
 
 @pytest.mark.parametrize("name", FAST)
 def test_a_case_comes_out_as_it_declares(name, open_folder, port):
-    parts = parts_of(CASES[name])
+    parts = CASES[name].parts()
     grading = grade_case(CASES[name], open_folder / "grading", 0, None, port, *parts)
     assert complaints(CASES[name], grading, parts) == []
 
@@ -47,7 +42,7 @@ def test_a_case_comes_out_as_it_declares(name, open_folder, port):
 @pytest.mark.parametrize("name", [next(name for name in FAST if name.startswith(kind)) for kind in KINDS])
 def test_a_case_comes_out_as_it_declares_for_an_ordinary_user(name, open_folder, port):
     user = unused_user(FIRST_ORDINARY_USER)
-    parts = parts_of(CASES[name])
+    parts = CASES[name].parts()
     grading = grade_case(CASES[name], open_folder / "grading", 0, user, port, *parts)
     assert complaints(CASES[name], grading, parts) == []
 

@@ -210,7 +210,7 @@ def likelihood_type(part: Part, text: str) -> None:
     tried = "log_likelihood of a sentence, with the bundled GPT-2"
     (ids,) = part.sandbox.encode([text])
     returned = part.call(tried, "likelihood.py", "log_likelihood", GPT2, ids[None], watch=True)
-    if not (returned.kind == "plain" and returned.dtype == "float" and math.isfinite(returned.number() or 0)):
+    if not (returned.kind == "plain" and type(returned.value) is float and math.isfinite(returned.value)):
         gradient = " that drags its gradient along" if returned.requires_grad else ""
         came, reason = returned.described() + gradient, "the result is not a Python float"
         part.lose(tried, "a Python float", came, ("not a float",) if returned.number() is not None else (), reason)
@@ -275,7 +275,7 @@ def decision_type(part: Part, text: str) -> None:
     returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known, watch=True)
     if returned.model_changed:
         part.lose(tried, "that the model is as before", "the model was changed", reason="the model was changed")
-    if not (returned.kind == "plain" and returned.dtype == "bool"):
+    if not (returned.kind == "plain" and type(returned.value) is bool):
         mistakes = ("not a bool",) if returned.number() in (0.0, 1.0) else ("not a decision",)
         part.lose(tried, "a Python bool", returned.described(), mistakes, "the result is not a Python bool")
 

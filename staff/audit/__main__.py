@@ -43,14 +43,21 @@ class Audit:
         self._users = 0
 
     def add_case(self, case: Case, seeds: int) -> None:
-        """Have `case` graded: by root where this is root, and by an ordinary user; right answers with several seeds."""
+        """Have `case` graded.
+
+        Where this is root: right answers with several seeds, by root and by an ordinary user in turn; of the wrong
+        answers, one by root and the next by an ordinary user; hostile ones by both.
+        """
         row = Row(case.kind, case.name, case.about)
+        before = sum(other.kind == case.kind for other in self.rows)
         self.rows.append(row)
-        runs = [("user", 0)]
-        if os.geteuid() == 0:
-            runs = [("root", 0), *runs]
+        both = ("root", "user") if os.geteuid() == 0 else ("user", "user")
         if case.kind == "right":
-            runs += [(runs[0][0], seed) for seed in range(1, seeds)]
+            runs = [(both[seed % 2], seed) for seed in range(seeds)]
+        elif case.kind == "wrong":
+            runs = [(both[before % 2], 0)]
+        else:
+            runs = [(rights, 0) for rights in dict.fromkeys(both)]
         for rights, seed in runs:
             if case.root and rights == "user":
                 row.note = "needs root"
@@ -64,7 +71,7 @@ class Audit:
         own = os.geteuid() == 0 and rights == "user"
         user = unused_user(FIRST_ORDINARY_USER + self._users) if own else None
         name = f"{case.kind}-{case.name}-{rights}-{seed}"
-        parts = tuple(case.points) if own and case.kind == "wrong" else ()  # the others were graded as root
+        parts = case.parts() if own and case.kind == "hostile" else ()  # the others are graded by root
         grading = grade_case(case, self.folder / name, seed, user, self.port, *parts)
         row.outcomes.append({
             "rights": rights, "seed": seed, "seconds": round(grading.seconds, 1), "points": grading.points(),
@@ -136,7 +143,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="seeds for each right answer (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="gradings at a time (%(default)s)")
     parser.add_argument(
-        "--fuzz", type=float, default=60, metavar="SECONDS", help="for each fuzzed reader (%(default)s)"
+        "--fuzz", type=float, default=15, metavar="SECONDS", help="for each fuzzed reader (%(default)s)"
     )
     parser.add_argument("--json", type=Path, default=ROOT / "audit.json", metavar="FILE", help="(%(default)s)")
     args = parser.parse_args()

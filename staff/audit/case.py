@@ -79,15 +79,17 @@ class Case:
         """Part → the points that it must get, at least and at most."""
         return {part: [points, points] for part, points in FULL.items()} | self.points
 
+    def parts(self) -> tuple[str, ...]:
+        """The parts that it meddles with; none where it isn't about parts."""
+        return tuple(sorted({*self.points, *self.blocks})) if set(self.points) < set(FULL) else ()
+
     def write(self, path: Path, placeholders: dict[str, Any]) -> None:
         """Write the submission, a zip, to `path`.
 
         Raises:
             CaseError: what is to be replaced isn't there.
         """
-        texts = self._questions()
-        for name, text in self.files.items():
-            texts[name] = text.replace("{right}", texts.get(name, ""))
+        texts = self.texts()
         for placeholder, value in placeholders.items():
             texts = {name: text.replace("{" + placeholder + "}", str(value)) for name, text in texts.items()}
         if self.build:
@@ -97,6 +99,13 @@ class Case:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in texts.items():
                 archive.writestr(f"{TOP}/{name}", text)
+
+    def texts(self) -> dict[str, str]:
+        """Path in the zip → what the case puts there, with its placeholders."""
+        texts = self._questions()
+        for name, text in self.files.items():
+            texts[name] = text.replace("{right}", texts.get(name, ""))
+        return texts
 
     def _questions(self) -> dict[str, str]:
         """The reference answers with the blocks and the replacements of this case."""

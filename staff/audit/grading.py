@@ -183,9 +183,9 @@ def complaints(case: Case, grading: Grading, parts: tuple[str, ...] = ()) -> lis
             found.append(f"{part} gave the hints {sorted(hints) or 'none'}, not {sorted(case.hint) or 'none'}")
     if case.says and case.says not in grading.said():
         found.append(f"nothing says {case.says!r}")
-    everything = json.dumps(grading.results) + grading.stdout + grading.stderr
-    if "TAKEN" in everything:
+    if "TAKEN" in json.dumps(grading.results):  # at the terminal, staff see the hidden tests' details as well
         found.append("it got hold of what is not meant for it")
-    if any(secret in grading.said() for secret in _secrets()) and case.kind != "right":
+    own = "".join(case.texts().values())
+    if any(secret in grading.said() and secret not in own for secret in _secrets()):
         found.append("a line of the answers, of the hidden tests or of the labels can be read")
     return found
