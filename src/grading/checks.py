@@ -371,7 +371,7 @@ def sampling_at_temperature(part: Part, model: TableModel, prompts: np.ndarray, 
     try:
         draws(part, model, prompts, k, temperature)
     except PointsLost as lost:
-        if _passes(part, lambda: draws(part, model, prompts, k)):
+        if _draws_rightly(part, model, prompts, k):
             raise lost from None
 
 
@@ -381,28 +381,27 @@ def sampling_two_ahead(part: Part, model: TableModel, prompt: np.ndarray, k: int
     expected = np.zeros(model.vocab_size)
     expected[candidates] = np.exp(oracle.marginal(log_softmax(first), log_softmax(top_k(second, k)), temperature))
 
-    def drawn(tried: str, *scale: float) -> np.ndarray:
-        return np.bincount(_drawn_alone(part, tried, model, prompt, k, *scale), minlength=model.vocab_size)
-
     tried = f"sample 1 token, {LOOK_AHEADS} times, at temperature {temperature}, horizon 2"
     try:
-        counts = drawn(tried, temperature, 2)
+        drawn = _drawn_alone(part, tried, model, prompt, k, temperature, 2)
+        counts = np.bincount(drawn, minlength=model.vocab_size)
         if not oracle.fits(counts, expected):
             shown = [f"frequencies {numbers(p, 20)}" for p in (expected, counts / counts.sum())]
             part.lose(tried, shown[0], shown[1], reason="sample does not draw as temperature_scale says")
     except PointsLost as lost:
-        plain = oracle.pair_probabilities(model, prompt[0], k).sum(axis=1)
-        if _passes(part, lambda: oracle.fits(drawn("sample without temperature"), plain)):
+        if _draws_rightly(part, model, prompt, k):
             raise lost from None
 
 
-def _passes(part: Part, check: Callable[[], bool | None]) -> bool:
-    """Whether a check, by a fresh process, holds."""
+def _draws_rightly(part: Part, model: TableModel, prompts: np.ndarray, k: int) -> bool:
+    """Whether `sample`, in a fresh process, draws rightly without a temperature: part 6.3's concern."""
     part.start_afresh()
     try:
-        return check() is not False
+        draws(part, model, prompts, k)
+        draws_alone(part, model, prompts[:1], k)
     except PointsLost:
         return False
+    return True
 
 
 def no_scaling(part: Part, model: TableModel, ids: np.ndarray, k: int) -> None:

@@ -69,7 +69,7 @@ class Audit:
     def _grade(self, case: Case, row: Row, rights: str, seed: int) -> None:
         self._users += 1
         own = os.geteuid() == 0 and rights == "user"
-        user = unused_user(FIRST_ORDINARY_USER + self._users) if own else None
+        user = unused_user(FIRST_ORDINARY_USER + os.getpid() % 100_000 * 1000 + self._users) if own else None
         name = f"{case.kind}-{case.name}-{rights}-{seed}"
         parts = case.parts() if own and case.kind == "hostile" else ()  # the others are graded by root
         grading = grade_case(case, self.folder / name, seed, user, self.port, *parts)
