@@ -38,6 +38,7 @@ SOURCES = {
     "6.6": ("sample.py",),
     "6.7": ("sample.py",),
 }
+MAX_SOURCE = 100_000  # bytes of one of the student's files
 QUESTION_FILES = ("sample.py", "likelihood.py", "classifier.py")
 
 

@@ -12,19 +12,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from src.artifacts import QUESTION_FILES
-from src.errors import UserError
+from src.artifacts import MAX_SOURCE, QUESTION_FILES
+from src.errors import UserError, printable
 
 MAX_ZIP = 50_000_000  # bytes
 MAX_FILE = 20_000_000
 MAX_TOTAL = 100_000_000
 MAX_FILES = 1000
+MAX_DEPTH = 20  # folders in each other
 _CLUTTER = {"__MACOSX", "__pycache__", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", ".venv", ".ipynb_checkpoints"}
 _TAKEN = ("questions", "submit")
 
 
 class IntakeError(UserError):
     """A submission that is refused; the message says why and what to do."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))  # it names files, and names may hold anything
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ def unpack(source: Path, into: Path) -> Submission:
         if str(inside).casefold() in {str(path).casefold() for path in taken}:
             raise IntakeError(f"{source}: holds {entry.path} twice; pack it again with make_submission.sh")
         taken[inside] = entry
+        if len(inside.parts) > MAX_DEPTH:
+            raise IntakeError(f"{source}: holds folders that are {len(inside.parts)} deep; hand in what is needed")
+        if inside.suffix == ".py" and entry.size > MAX_SOURCE:
+            raise IntakeError(f"{source}: {entry.path} is too large for a file of answers; is it the right one?")
         total = sum(other.size for other in taken.values())
         if entry.size > MAX_FILE or total > MAX_TOTAL or len(taken) > MAX_FILES:
             raise IntakeError(f"{source}: is too large at {entry.path}; hand in what make_submission.sh packs, no more")

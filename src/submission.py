@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from src import artifacts
-from src.artifacts import BONUS, FILES, QUESTION_FILES, RECORD, SAMPLES, SAMPLES_TEMPERATURE, SOURCES
+from src.artifacts import BONUS, FILES, MAX_SOURCE, QUESTION_FILES, RECORD, SAMPLES, SAMPLES_TEMPERATURE, SOURCES
 from src.config import ROOT, model_config
 from src.dataset import HISTOGRAM_PIECES, SNIPPETS
 from src.errors import UserError
@@ -105,6 +105,8 @@ def artifact_problem(path: Path) -> str | None:
 def _question_problem(path: Path, root: Path) -> str | None:
     shown = path.relative_to(root).as_posix()
     try:
+        if path.stat().st_size > MAX_SOURCE:
+            return f"{shown}: is larger than {MAX_SOURCE} bytes, far too large for a file of answers"
         ast.parse(path.read_bytes())
     except OSError:
         return f"{shown}: is missing; restore it from the starter code"

@@ -50,6 +50,7 @@ class HiddenSampling(Part):
 
 class HiddenLikelihood(Part):
     part = "6.4"
+    seconds = 100.0  # enough to run the model anew for each token of a text as long as its context
 
     @number("6.4.3")
     @weight(2)

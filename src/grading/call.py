@@ -18,7 +18,7 @@ import numpy as np
 
 from src import installed
 from src.artifacts import FILES
-from src.errors import UserError
+from src.errors import UserError, printable
 from src.grading.confine import Limits
 from src.grading.protocol import ProtocolError, receive, send
 
@@ -79,7 +79,7 @@ class Returned:
         if self.value is None:
             return "nothing (None)"
         if self.kind == "plain":
-            return f"{_printable(str(self.value)[:60])} ({self.dtype})"
+            return f"{printable(str(self.value)[:60])} ({self.dtype})"
         return f"a value of type {self.dtype}"
 
 
@@ -216,7 +216,7 @@ class Worker:
     def printed(self) -> str:
         """The beginning of what the student's code printed."""
         with self._output.open("rb") as file:
-            return _printable(file.read(2000).decode("utf-8", "replace"))
+            return printable(file.read(2000).decode("utf-8", "replace"))
 
     def end(self, patience: float = 0) -> int | None:
         """End the process and all that it started, and remove what it wrote; how it ended by itself, if it did."""
@@ -239,19 +239,14 @@ def outcome(message: dict[str, Any], tensors_given: int) -> Returned:
     match message:
         case {"raised": {"type": str(name), "text": str(text), "part": None | str() as part}}:
             part = part if part in FILES and _PLACE.fullmatch(text) else None
-            raise Lost("the block is not written yet" if part else _raised(name), _printable(text), part)
+            raise Lost("the block is not written yet" if part else _raised(name), printable(text), part)
         case {
             "returned": {"kind": str(kind), "dtype": str(dtype), "value": value, **more},
             "model_changed": bool(changed),
             "tensors": list(tensors),
         } if len(tensors) == tensors_given and all(isinstance(tensor, np.ndarray) for tensor in tensors):
-            return Returned(kind, _printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
+            return Returned(kind, printable(dtype[:80]), value, bool(more.get("requires_grad")), changed, tensors)
     raise ProtocolError
-
-
-def _printable(text: str) -> str:
-    """`text` without what could steer a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text[:5000])
 
 
 def _raised(name: str) -> str:

@@ -50,6 +50,7 @@ HINTS = {
     "perplexity": "this is the perplexity; the log-likelihood is asked for",
     "greedy text": "this is the log-likelihood of the model's favourite tokens, not of the tokens in the text",
     "epsilon": "a constant was added inside the logarithm; `torch.log_softmax` needs none",
+    "clamped": "rare tokens count too little: float32 probabilities are cut off at 1e-7; stay with the logits",
     "scaled": "every value is the right one times the same number; where does the factor come from?",
     "part missing": "only a part of the text is counted, whatever its length",
     "one place": "the distribution after the last token is used for every token; each has a distribution of its own",
@@ -161,6 +162,7 @@ def _likelihood_mistakes(logits: np.ndarray, ids: Sequence[int]) -> list[tuple[M
         (("whole vocabulary",), log_p.sum()),
         (("whole vocabulary",), log_p[:-1].sum()),
         *((("epsilon",), np.log(np.exp(picked) + 10.0**-digits).sum()) for digits in range(1, 13)),
+        (("clamped",), np.maximum(picked, math.log(np.finfo(np.float32).eps)).sum()),
         (("double softmax",), log_softmax(np.exp(log_p))[places, ids[1:]].sum()),
         (("mean",), right / n),
         (("mean", "sign"), -right / (n - 1)),
@@ -258,6 +260,8 @@ def same_distribution(got: np.ndarray, expected: np.ndarray, tolerance: float = 
     if not np.isfinite(np.where(got == -np.inf, 0.0, got)).all() or (got == -np.inf).all(axis=-1).any():
         return False
     log_got, log_expected = log_softmax(got), log_softmax(expected)  # -inf stays -inf
+    if np.isnan(log_expected).any():  # what a mistake would give isn't always a distribution
+        return False
     if np.abs(np.exp(log_got) - np.exp(log_expected)).max() > tolerance:
         return False
     possible = log_expected > -15  # below that, a right answer in probabilities may have lost it to rounding

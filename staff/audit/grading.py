@@ -183,6 +183,8 @@ def complaints(case: Case, grading: Grading, parts: tuple[str, ...] = ()) -> lis
             found.append(f"{part} gave the hints {sorted(hints) or 'none'}, not {sorted(case.hint) or 'none'}")
     if case.says and case.says not in grading.said():
         found.append(f"nothing says {case.says!r}")
+    if "the grader itself failed" in grading.said():
+        found.append("the grader itself failed")
     if "TAKEN" in json.dumps(grading.results):  # at the terminal, staff see the hidden tests' details as well
         found.append("it got hold of what is not meant for it")
     own = "".join(case.texts().values())
