@@ -174,7 +174,7 @@ class Worker:
 def described(value: Any) -> dict[str, Any]:
     """`value` as plain data: what kind of thing it is, and what it holds."""
     if isinstance(value, Tensor) and value.is_complex():
-        return {"kind": "other", "dtype": "complex tensor", "value": Foreign("complex tensor")}
+        return {"kind": "other", "dtype": f"{value.dtype}", "value": Foreign("complex tensor")}
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         description = {"kind": "tensor", "dtype": dtype, "requires_grad": bool(value.requires_grad)}
