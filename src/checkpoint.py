@@ -1,9 +1,12 @@
 """A model's configuration → its files, found or fetched and verified → the model and its codec."""
 
+import contextlib
 import hashlib
 import logging
 import re
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +140,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            tensors = load_file(path)
+            with _interrupt_held_back():
+                tensors = load_file(path)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise a dozen kinds; whichever it is, the file is no checkpoint
@@ -153,6 +157,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not _MASK.fullmatch(name):
             named[name] = tensor
     return named
+
+
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Have Ctrl-C wait until the end: safetensors would take it for a damaged file."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _verify(remote: RemoteFile, folder: Path) -> str:

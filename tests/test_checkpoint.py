@@ -109,6 +109,24 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, tiny_model, suffix, damage)
     assert "\n" not in str(caught.value)
 
 
+def test_ctrl_c_while_a_file_is_read_is_not_taken_for_damage(tmp_path, monkeypatch):
+    def load_file(path):
+        signal.raise_signal(signal.SIGINT)
+        done.append(path)
+        return {}
+
+    done = []
+    monkeypatch.setattr(safetensors.torch, "load_file", load_file)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            read_weights(tmp_path / "model.safetensors")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(done) == 1
+
+
 def test_a_bin_file_that_would_execute_something_is_refused_unexecuted(tmp_path):
     class Trap:
         def __reduce__(self):

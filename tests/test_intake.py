@@ -129,7 +129,7 @@ def twice(path):
         (lambda p: zipped(p, {"readme.txt": b""}), "holds none of sample.py, likelihood.py, classifier.py"),
         (lambda p: zipped(p, {}), "holds none of"),
         (lambda p: zipped(p, {f"{i}.txt": b"" for i in range(2000)}), "holds 2000 files"),
-        (lambda p: zipped(p, {"questions/sample.py": b"0" * 3 * 10**7}), "is too large at questions/sample.py"),
+        (lambda p: zipped(p, {"questions/sample.py": b"0" * 3 * 10**7}), "questions/sample.py is too large for a file"),
         (lambda p: zipped(p, {f"{f}/questions/sample.py": b"" for f in "ab"}), "holds two submissions, in a and b"),
         (lambda p: zipped(p, {"questions/sample.py": b"", "questions/Sample.py": b""}), "twice"),
         (symlink, "is a link"),

@@ -184,7 +184,7 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
         time.sleep(0.05)  # until the first part is done and the second is under way
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     record = json.loads((tmp_path / RECORD).read_text())

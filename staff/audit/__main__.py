@@ -100,14 +100,18 @@ class Audit:
         self.tasks.append(run)
 
     def run(self, jobs: int) -> None:
-        """Do all that was added, `jobs` at a time."""
+        """Do all that was added, `jobs` at a time, and say at once what is not as declared."""
+        said: set[str] = set()
         with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(self.tasks), unit="grading", smoothing=0.05) as bar:
             for done in as_completed([pool.submit(task) for task in self.tasks]):
                 done.result()
-                bar.set_postfix_str(
-                    f"{sum(bool(row.complaints()) for row in self.rows)} not as declared", refresh=False
-                )
                 bar.update()
+                complaints_ = [complaint for row in self.rows for complaint in row.complaints()]
+                for complaint in complaints_:
+                    if complaint not in said:
+                        said.add(complaint)
+                        tqdm.write(complaint, file=sys.stderr)
+                bar.set_postfix_str(f"{len(complaints_)} complaints", refresh=False)
 
 
 def _listen() -> socket.socket:
@@ -141,7 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="PATTERN", help="cases with such a name, kind/name")
     parser.add_argument("--seeds", type=int, default=3, help="seeds for each right answer (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="gradings at a time (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="gradings at a time (%(default)s)")
     parser.add_argument(
         "--fuzz", type=float, default=15, metavar="SECONDS", help="for each fuzzed reader (%(default)s)"
     )
