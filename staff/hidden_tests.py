@@ -86,7 +86,7 @@ class HiddenClassifier(Part):
         snippets = read_snippets(ROOT / "data" / "snippets.pkl")
         kinds = dict(zip(("random", "plays", "papers"), DATASETS, strict=True))
         texts = {kind: [s for s, label in zip(snippets, labels, strict=True) if label == kinds[kind]] for kind in kinds}
-        texts = {kind: of_kind[::5] for kind, of_kind in texts.items()}
+        texts = {kind: of_kind[::7] for kind, of_kind in texts.items()}
         set_score(round(3.5 * checks.decisions(self, texts), 2))
 
 

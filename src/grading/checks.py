@@ -262,14 +262,19 @@ def _decided(part: Part, tried: str, flat: list, ids: list, known: dict | None) 
 
 def decision_type(part: Part, text: str) -> None:
     """`classification` returns True or False themselves, and leaves the model as it was."""
-    tried = "classification of one text"
     (ids,) = part.sandbox.encode([text])
     try:
-        returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], watch=True)
-    except PointsLost:  # perhaps only because `log_likelihood` doesn't work, which is part 6.4
+        _decided_rightly(part, ids, None)
+    except PointsLost:  # perhaps only because of the student's own `log_likelihood`, which is part 6.4
         part.start_afresh()
-        known = {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)}
-        returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known, watch=True)
+        _decided_rightly(
+            part, ids, {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)}
+        )
+
+
+def _decided_rightly(part: Part, ids: np.ndarray, known: dict | None) -> None:
+    tried = "classification of one text"
+    returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known, watch=True)
     if returned.model_changed:
         part.lose(tried, "that the model is as before", "the model was changed", reason="the model was changed")
     if not (returned.kind == "plain" and type(returned.value) is bool):

@@ -38,7 +38,7 @@ from typing import Any
 
 import yaml
 
-from src.artifacts import FILES
+from src.artifacts import FILES, SOURCES
 from src.config import ROOT
 from src.errors import UserError
 from src.grading.diagnosis import HINTS
@@ -80,8 +80,18 @@ class Case:
         return {part: [points, points] for part, points in FULL.items()} | self.points
 
     def parts(self) -> tuple[str, ...]:
-        """The parts that it meddles with; none where it isn't about parts."""
-        return tuple(sorted({*self.points, *self.blocks})) if set(self.points) < set(FULL) else ()
+        """The parts to grade: those whose answers it can change; none where it can change all.
+
+        Wrong answers: the parts that run a file with a block or replacement of theirs. Hostile ones: the parts that
+        they meddle with, and another as a witness that grading goes on.
+        """
+        meddled = {*self.points, *self.blocks}
+        if self.kind == "right" or self.files or self.build or not meddled < set(FULL):
+            return ()
+        if self.kind == "hostile":
+            return tuple(sorted(meddled | {"6.4" if "6.6" in meddled else "6.6"}))
+        changed = {file for part in meddled for file in SOURCES[part][:1]} | set(self.replace)
+        return tuple(part for part, files in SOURCES.items() if changed & set(files))
 
     def write(self, path: Path, placeholders: dict[str, Any]) -> None:
         """Write the submission, a zip, to `path`.

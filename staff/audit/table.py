@@ -49,7 +49,8 @@ def matrix(rows: Sequence[Row]) -> str:
     lines = [f"{'case':<52}{'root':>6}{'user':>6}  {'':<28}{'s':>5}  hint, note"]
     for row in sorted(rows, key=lambda row: (list(TITLES).index(row.kind), row.name)):
         first = row.outcomes[0] if row.outcomes else {}
-        points = " ".join(f"{first['points'][part]:>5g}" for part in FULL) if "points" in first else ""
+        earned = first.get("points", {})
+        points = " ".join(f"{earned[part]:>5g}" if part in earned else " " * 5 for part in FULL)
         seconds = max((outcome["seconds"] for outcome in row.outcomes), default=0)
         said = "; ".join(filter(None, (", ".join(first.get("hints", ())), row.note)))
         mark = "  !" if row.complaints() else ""
