@@ -264,15 +264,15 @@ def decision_type(part: Part, text: str) -> None:
     """`classification` returns True or False themselves, and leaves the model as it was."""
     (ids,) = part.sandbox.encode([text])
     try:
-        _decided_rightly(part, ids, None)
+        _check_decision(part, ids, None)
     except PointsLost:  # perhaps only because of the student's own `log_likelihood`, which is part 6.4
         part.start_afresh()
-        _decided_rightly(
+        _check_decision(
             part, ids, {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)}
         )
 
 
-def _decided_rightly(part: Part, ids: np.ndarray, known: dict | None) -> None:
+def _check_decision(part: Part, ids: np.ndarray, known: dict | None) -> None:
     tried = "classification of one text"
     returned = part.call(tried, "classifier.py", "classification", GPT2, ids[None], likelihoods=known, watch=True)
     if returned.model_changed:
