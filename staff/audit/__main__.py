@@ -151,7 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", metavar="PATTERN", help="cases with such a name, kind/name")
     parser.add_argument("--seeds", type=int, default=3, help="seeds for each right answer (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="gradings at a time (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="gradings at a time (%(default)s)")
     parser.add_argument(
         "--fuzz", type=float, default=15, metavar="SECONDS", help="for each fuzzed reader (%(default)s)"
     )
