@@ -267,9 +267,7 @@ def decision_type(part: Part, text: str) -> None:
         _check_decision(part, ids, None)
     except PointsLost:  # perhaps only because of the student's own `log_likelihood`, which is part 6.4
         part.start_afresh()
-        _check_decision(
-            part, ids, {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)}
-        )
+        _check_decision(part, ids, {tuple(ids.tolist()): oracle.log_likelihood(part.sandbox.logits(ids[None])[0], ids)})
 
 
 def _check_decision(part: Part, ids: np.ndarray, known: dict | None) -> None:
