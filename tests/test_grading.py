@@ -219,6 +219,28 @@ def test_a_dead_nursery_is_replaced(tmp_path):
             ]
 
 
+def test_many_threads_may_use_pytorch_at_once(tmp_path):
+    """In a process that was just forked, PyTorch fails 9 times of 10 if its first users are 32 threads at once."""
+    from src.grading.sandbox import Sandbox
+
+    (tmp_path / "sample.py").write_text(
+        "import threading, torch\n"
+        "def together(x):\n"
+        "    barrier, done = threading.Barrier(32), []\n"
+        "    def use():\n"
+        "        barrier.wait()\n"
+        "        done.append(x.softmax(-1))\n"
+        "    threads = [threading.Thread(target=use) for _ in range(32)]\n"
+        "    for thread in threads: thread.start()\n"
+        "    for thread in threads: thread.join()\n"
+        "    return len(done)\n"
+    )
+    with Sandbox(tmp_path, "gpt2-mini") as sandbox:
+        for _ in range(4):
+            with sandbox.start() as worker:
+                assert worker.call("sample.py", "together", np.ones(4), seconds=20).value == 32
+
+
 def test_results_are_on_disk_at_every_moment(tmp_path, open_folder):
     path = tmp_path / "results.json"
     process = subprocess.Popen(

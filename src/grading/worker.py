@@ -279,6 +279,9 @@ def _child(control: socket.socket, loaded: tuple, orders: dict[str, Any], channe
         os.dup2(output, 2)
         os.closerange(3, 10)
         os.closerange(11, 256)
+        # PyTorch makes its pool of threads anew after a fork, and two threads that are the first to ask get in each
+        # other's way ("Invalid thread pool!"): so ask here.
+        torch.set_num_threads(1)
         with socket.socket(fileno=channel) as connection:
             if orders["role"] == "student":
                 _as_student(connection, loaded, orders)
