@@ -166,15 +166,23 @@ def test_each_mistake_has_a_hint_and_no_hint_is_a_line_of_the_answers():
         assert not any(line in hint for line in secrets)
 
 
-def test_two_mistakes_at_once_are_both_named():
+def test_right_values_are_not_taken_for_mistakes():
     model = TableModel(12, seed=5)
     texts = [np.array([1, 2, 3, 4]), np.array([5, 6, 7, 8, 9, 10])]
     logits = [model.logits(text[None])[0] for text in texts]
     right = [oracle.log_likelihood(answer, text) for answer, text in zip(logits, texts, strict=True)]
+    assert diagnosis.likelihood(right, logits, texts) == ()
     assert diagnosis.likelihood([-r / (len(t) - 1) for r, t in zip(right, texts, strict=True)], logits, texts) == (
         "mean",
         "sign",
     )
+
+
+def test_a_value_that_is_hardly_wrong_is_not_called_an_epsilon():
+    text = np.arange(60) % 12
+    logits = TableModel(12, seed=5).logits(text[None])[0]
+    value = 1.00005 * oracle.log_likelihood(logits, text)
+    assert diagnosis.likelihood([value], [logits], [text]) == ("scaled",)
 
 
 def test_cross_entropy_as_pytorch_gives_it_is_recognised():

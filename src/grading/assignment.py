@@ -97,8 +97,3 @@ def numbers(values: np.ndarray, at_most: int = 6) -> str:
     """The first few of `values`, for a person."""
     flat = np.asarray(values).reshape(-1)
     return "[" + ", ".join(f"{v:.4g}" for v in flat[:at_most]) + (", …]" if flat.size > at_most else "]")
-
-
-def close(got: float, expected: float) -> bool:
-    """Equal up to what float32 arithmetic may lose over a long text."""
-    return math.isfinite(got) and math.isclose(got, expected, rel_tol=2e-5, abs_tol=2e-3)

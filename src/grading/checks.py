@@ -13,9 +13,9 @@ from src.config import ROOT
 from src.dataset import read_pieces, read_snippets
 from src.errors import UserError, printable
 from src.grading import diagnosis, oracle
-from src.grading.assignment import Part, PointsLost, close, numbers
+from src.grading.assignment import Part, PointsLost, numbers
 from src.grading.call import Returned
-from src.grading.oracle import TableModel, log_softmax, top_k
+from src.grading.oracle import TableModel, close, log_softmax, top_k
 from src.safe_pickle import read_float_array, read_plain
 from src.submission import artifact_problems
 

@@ -137,6 +137,11 @@ def marginal(log_first: np.ndarray, log_second: np.ndarray, temperature: float) 
     return log_softmax(log_sum_exp(joint))
 
 
+def close(got: float, expected: float) -> bool:
+    """Whether log-likelihoods are equal up to what float32 arithmetic may lose over a long text."""
+    return math.isfinite(got) and math.isclose(got, expected, rel_tol=2e-5, abs_tol=2e-3)
+
+
 def improbability(counts: np.ndarray, probabilities: np.ndarray) -> float:
     """How unlikely such counts are, at most, if each draw has these probabilities: a bound, not an estimate.
 
