@@ -13,8 +13,8 @@ The keys, of which only `about` is needed:
 blocks    part → the code of its block; a line `{right}` stands for the reference answer
 replace   file → [[old, new], …], made in the reference answers
 files     path in the zip, questions/sample.py for one → its text; `{right}` stands for the reference file of that name
-build     Python code that writes the zip at `path` by itself, given `files` (path in the zip → text), `top`
-          (its folder) and `zipfile`
+build     Python code that changes `files` (path in the zip → text or bytes), for which there is `submit`, or writes the
+          zip at `path` by itself, given `top` (its folder) and `zipfile`
 points    part → points, or [at least, at most]
 hint      the hints that its tests must give, all of them, and no other
 says      what some test's output, or the output of the whole, must say
@@ -29,10 +29,13 @@ write, `{port}` a port on 127.0.0.1 at which the audit listens. Code that gets h
 TAKEN.
 """
 
+import hashlib
+import json
 import re
 import textwrap
 import zipfile
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +107,10 @@ class Case:
             texts = {name: text.replace("{" + placeholder + "}", str(value)) for name, text in texts.items()}
         if self.build:
             code = compile(self.build, f"{self.kind}/{self.name}.yml", "exec")
-            exec(code, {"path": path, "files": texts, "top": TOP, "zipfile": zipfile, **placeholders})
-            return
+            given = {"path": path, "files": texts, "top": TOP, "zipfile": zipfile, "submit": partial(_submit, texts)}
+            exec(code, given | placeholders)
+            if path.exists():
+                return
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in texts.items():
                 archive.writestr(f"{TOP}/{name}", text)
@@ -137,6 +142,14 @@ class Case:
         if unused:
             raise CaseError(f"{self.kind}/{self.name}.yml: there is no block or file {min(unused)}")
         return texts
+
+
+def _submit(files: dict[str, Any], made: dict[str, bytes]) -> None:
+    """Put the artifacts `made` among `files`, and a record that states their right hashes, so that they are opened."""
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
+    entry = {"questions": "questions", "code": {}, "files": hashes}
+    record = {"made_with": {"model": "gpt2-mini"}, "parts": {"6.4": entry, "6.5": entry}}
+    files |= {f"submit/{name}": content for name, content in made.items()} | {"submit/run.json": json.dumps(record)}
 
 
 def load(path: Path) -> Case:
