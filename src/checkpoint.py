@@ -1,6 +1,7 @@
 """A model's configuration → its files, found or fetched and verified → the model and its codec."""
 
 import contextlib
+import functools
 import hashlib
 import logging
 import re
@@ -9,11 +10,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from src import packing
 from src.codec import Codec, load_codec
 from src.config import ROOT, Config, RemoteFile
 from src.errors import UserError
@@ -21,11 +24,16 @@ from src.gpt2 import GPT2
 
 BUNDLED = "gpt2-mini"
 
+SMALLEST_MAPPED = 2**21  # bytes: the system may read that much of the file for one number of a tensor
+
 # Stored in some checkpoints, but computed here: the causal mask, and the readout, which is the token embedding itself.
 _MASK = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _READOUTS = ("lm_head.weight", "readout_head.decoder.weight")
 _REMEDY = "delete it, then fetch it with main.py --cache or restore it from the starter code"
 _OLD_SUFFIXES = {".g": ".weight", ".w": ".weight", ".b": ".bias"}
+
+
+T = TypeVar("T")
 
 
 class CheckpointError(UserError):
@@ -67,8 +75,10 @@ def locate(config: Config, root: Path = ROOT) -> Files:
     return Files(folder / weights.file, folder / files.encoder.file, folder / files.merges.file, digest)
 
 
-def load(config: Config, files: Files, device: str = "cpu") -> tuple[GPT2, Codec]:
+def load(config: Config, files: Files, device: str = "cpu", packed: bool = False) -> tuple[GPT2, Codec]:
     """The model, frozen and in evaluation mode on `device`, and its codec.
+
+    `packed` has the model packed for speed (see `packing.pack`) where device and processor allow it.
 
     Raises:
         CheckpointError: a file is no checkpoint or doesn't fit the config.
@@ -80,7 +90,11 @@ def load(config: Config, files: Files, device: str = "cpu") -> tuple[GPT2, Codec
             f"{files.encoder}: has {codec.vocab_size} tokens, but the model's config.yml has vocab_size: "
             f"{config.vocab_size}; the two must agree"
         )
-    return build(config, read_weights(files.weights), files.weights).to(device), codec
+    weights = read_weights(files.weights)
+    model = build(config, weights, files.weights)
+    if packed and device == "cpu" and packing.can_pack(model.transformer.wte.weight.dtype):
+        packing.pack(model)
+    return model.to(device), codec
 
 
 class _Undrawn(TorchFunctionMode):
@@ -101,34 +115,61 @@ def build(config: Config, weights: Mapping[str, Tensor], source: Path) -> GPT2:
     with torch.device("meta"), _Undrawn():
         model = GPT2(config)
     expected = {name: parameter.shape for name, parameter in model.transformer.named_parameters()}
-    weights = dict(weights)
-    for name in _READOUTS:
-        readout = weights.pop(name, None)
-        if readout is not None and not torch.equal(readout, weights.get("wte.weight", readout)):
+    for name in weights.keys() & set(_READOUTS):
+        if "wte.weight" in weights and not torch.equal(weights[name], weights["wte.weight"]):
             raise CheckpointError(
                 f"{source}: {name} differs from wte.weight; GPT-2 shares the two; this is another model"
             )
-    for problem, names in (("lacks", expected.keys() - weights.keys()), ("has", weights.keys() - expected.keys())):
+    known = weights.keys() - set(_READOUTS)
+    for problem, names in (("lacks", expected.keys() - known), ("has", known - expected.keys())):
         if names:
             others = f" and {len(names) - 1} more" if len(names) > 1 else ""
             surplus = ", which this GPT-2 doesn't have" if problem == "has" else ""
             raise CheckpointError(
                 f"{source}: {problem} the tensor {min(names)}{others}{surplus}; is it the one for this config.yml?"
             )
+    tensors = {}
     for name, shape in expected.items():
-        if weights[name].shape != shape:
+        tensor = weights[name]
+        if tensor.shape != shape:
             raise CheckpointError(
-                f"{source}: the tensor {name} has shape {tuple(weights[name].shape)}, but config.yml makes it "
+                f"{source}: the tensor {name} has shape {tuple(tensor.shape)}, but config.yml makes it "
                 f"{tuple(shape)}; is it the one for this config.yml?"
             )
-    dtype = getattr(torch, config.dtype)
-    weights = {name: weights[name].to(dtype).contiguous() for name in expected}
-    model.transformer.load_state_dict(weights, assign=True)
+        tensors[name] = tensor.to(getattr(torch, config.dtype)).contiguous()
+    model.transformer.load_state_dict(tensors, assign=True)
     model.set_tied()
     return model.eval().requires_grad_(False)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+class _Mapped(Mapping[str, Tensor]):
+    """The tensors of a `.safetensors` file by today's names, mapped into memory.
+
+    Each has a mapping of its own, made when it is asked for: what nobody holds or looks at takes no memory.
+    """
+
+    def __init__(self, path: Path):
+        from safetensors import safe_open
+
+        self._open = functools.partial(safe_open, path, "pt")
+        self._path = path
+        with self._open() as file:
+            self._stored = _by_todays_names({name: name for name in file.keys()})  # noqa: SIM118 # file is no dict
+
+    def __getitem__(self, name: str) -> Tensor:
+        stored = self._stored[name]
+        with _reading(self._path), self._open() as file:
+            tensor = file.get_tensor(stored)
+            return tensor if tensor.nbytes > SMALLEST_MAPPED else tensor.clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
     """All tensors in a `.safetensors` file, or in an older `.bin` one, under the names of today's checkpoint.
 
     Nothing in the file is executed: a `.bin` is read with PyTorch's restricted unpickler, which makes tensors alone.
@@ -136,19 +177,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is truncated, foreign, or holds anything but tensors.
     """
-    try:
+    with _reading(path):
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            with _interrupt_held_back():
-                tensors = load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise a dozen kinds; whichever it is, the file is no checkpoint
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: is truncated or no checkpoint ({reason}); {_REMEDY}") from None
+            return _Mapped(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path}: holds something other than named tensors; {_REMEDY}")
+    return _by_todays_names(tensors)
+
+
+def _by_todays_names(tensors: Mapping[str, T]) -> dict[str, T]:
+    """`tensors` under the names of today's checkpoint, the causal masks left out."""
     named = {}
     for name, tensor in tensors.items():
         name = str(name).removeprefix("transformer.")
@@ -160,8 +199,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in one line that `path` is damaged, if it is; and have Ctrl-C wait: safetensors would take it for damage."""
+    try:
+        with _interrupt_held_back():
+            yield
+    except Exception as error:  # the readers raise a dozen kinds; whichever it is, the file is no checkpoint
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: is truncated or no checkpoint ({reason}); {_REMEDY}") from None
+
+
+@contextlib.contextmanager
 def _interrupt_held_back() -> Iterator[None]:
-    """Have Ctrl-C wait until the end: safetensors would take it for a damaged file."""
+    """Have Ctrl-C wait until the end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -27,9 +27,9 @@ class KVCache:
     """The keys and values that one attention layer has computed so far; append-only.
 
     A cache is a length and a storage that may hold more. Appending to the cache that ends where the storage's used part
-    ends writes in place, so that a token costs amortised O(1); appending to any other cache copies first. What was
-    written is never overwritten: every cache that was handed out stays valid, and different continuations can
-    start from the same one.
+    ends writes in place, so that a token costs O(1); appending to any other cache copies first. What was written is
+    never overwritten: every cache that was handed out stays valid, and different continuations can start from the
+    same one. A storage has room for the longest text; the system gives it memory only as it is used.
 
     When K > 1 continuations grow from a cache of batch 1, it becomes their shared `prefix`, and is not copied K times.
     """
@@ -69,8 +69,8 @@ class KVCache:
             return self.own
         return torch.cat((self.prefix.own.expand(-1, self.own.size(1), -1, -1, -1), self.own), dim=3)
 
-    def append(self, key_value: Tensor) -> "KVCache":
-        """A cache longer by `key_value` (2, B, nh, T, hd); this one stays as it is.
+    def append(self, key_value: Tensor, n_positions: int) -> "KVCache":
+        """A cache longer by `key_value` (2, B, nh, T, hd), of at most `n_positions` tokens; this one stays as it is.
 
         Raises:
             ValueError: the batch sizes differ and this cache's is not 1.
@@ -85,7 +85,7 @@ class KVCache:
         # PyTorch forbids writing to a tensor that was made in inference mode from outside of it.
         frozen = storage.tensor.is_inference() and not torch.is_inference_mode_enabled()
         if storage.used != self._length or end > capacity or frozen:
-            storage = _Storage(key_value.new_empty(2, batch, n_head, max(64, 2 * end), head_dim), end)
+            storage = _Storage(key_value.new_empty(2, batch, n_head, n_positions, head_dim), end)
             storage.tensor[:, :, :, : self._length] = self.own
         storage.tensor[:, :, :, self._length : end] = key_value
         storage.used = end
@@ -110,6 +110,7 @@ class Attention(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.n_head = config.n_head
+        self.n_positions = config.n_positions
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
 
@@ -117,21 +118,32 @@ class Attention(nn.Module):
         query_key_value = self.c_attn(x).unflatten(-1, (3, self.n_head, -1))  # (B, T, 3, nh, hd)
         query_key_value = query_key_value.permute(2, 0, 3, 1, 4)  # (3, B, nh, T, hd)
         query, key_value = query_key_value[0], query_key_value[1:]
-        present = KVCache.of(key_value) if past is None else past.append(key_value)
+        present = KVCache.of(key_value) if past is None else past.append(key_value, self.n_positions)
+        T, S = query.size(2), len(present)
         if present.prefix is not None:
             y = _attend_with_prefix(query, present)
+        elif T == 1:
+            y = _attend_with_one(query, *present.own)
         else:
-            T, S = query.size(2), len(present)
-            # One new token sees everything, and without a past the mask is the plain triangle: neither needs storing.
-            mask = None if T in (1, S) else _causal_mask(T, S, x.device)
-            causal = mask is None and T > 1
-            y = F.scaled_dot_product_attention(query, present.key, present.value, attn_mask=mask, is_causal=causal)
+            mask = None if T == S else _causal_mask(T, S, x.device)  # the plain triangle needs no storing
+            y = F.scaled_dot_product_attention(query, *present.own, attn_mask=mask, is_causal=mask is None)
         return self.c_proj(y.transpose(1, 2).flatten(2)), present  # (B, T, C)
 
 
 def _causal_mask(T: int, S: int, device: torch.device) -> Tensor:
     """True where the t-th of the T last tokens may look at the s-th of all S."""
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+def _attend_with_one(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of one new token, which sees everything, (B, nh, 1, hd) -> (B, nh, 1, hd).
+
+    As matrix-vector products: PyTorch's fused attention takes 1.2 times as long here in float32, 3 times in bfloat16.
+    """
+    B, nh, _, head_dim = query.shape
+    scores = key.flatten(0, 1) @ (query / math.sqrt(head_dim)).flatten(0, 1).mT  # (B * nh, S, 1)
+    weights = scores.view(B * nh, 1, -1).softmax(dim=-1)
+    return (weights @ value.flatten(0, 1)).view(B, nh, 1, head_dim)
 
 
 def _attend_with_prefix(query: Tensor, present: KVCache) -> Tensor:
@@ -162,10 +174,11 @@ class MLP(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.c_fc = Conv1D(config.n_embd, 4 * config.n_embd)
+        self.gelu = nn.GELU(approximate="tanh")
         self.c_proj = Conv1D(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, C) -> (B, T, C)
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        return self.c_proj(self.gelu(self.c_fc(x)))
 
 
 class Block(nn.Module):

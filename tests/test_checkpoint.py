@@ -1,5 +1,6 @@
 """Checkpoints: both formats, all spellings, every kind of damage, and fetching from a server on this machine."""
 
+import contextlib
 import dataclasses
 import http.server
 import pickle
@@ -109,18 +110,20 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, tiny_model, suffix, damage)
     assert "\n" not in str(caught.value)
 
 
-def test_ctrl_c_while_a_file_is_read_is_not_taken_for_damage(tmp_path, monkeypatch):
-    def load_file(path):
-        signal.raise_signal(signal.SIGINT)
-        done.append(path)
-        return {}
+def test_ctrl_c_while_a_file_is_read_is_not_taken_for_damage(tiny_root, monkeypatch):
+    @contextlib.contextmanager
+    def interrupted(*args):
+        with safe_open(*args) as file:
+            signal.raise_signal(signal.SIGINT)
+            done.append(args)
+            yield file
 
-    done = []
-    monkeypatch.setattr(safetensors.torch, "load_file", load_file)
+    done, safe_open = [], safetensors.safe_open
+    monkeypatch.setattr(safetensors, "safe_open", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     try:
         with pytest.raises(KeyboardInterrupt):
-            read_weights(tmp_path / "model.safetensors")
+            load_tiny(tiny_root)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
