@@ -1,0 +1,89 @@
+"""Timing side by side, and the machine's own limits."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from tqdm import tqdm
+
+from src.config import ROOT
+
+READ_BYTES = 2**29
+SQUARE = 2048  # rows and columns of the matrices that are multiplied to measure the arithmetic
+
+Times = dict[str, list[float]]  # of each contender, what it took in each round
+
+
+def in_turn(contenders: Mapping[str, Callable[[], float | None]], rounds: int, what: str) -> Times:
+    """Run the contenders one after the other, and all again, `rounds` times after one that doesn't count.
+
+    A contender returns the seconds that count, or None where all that it does counts.
+    """
+    times: Times = {name: [] for name in contenders}
+    for turn in tqdm(range(rounds + 1), desc=what, unit="round", leave=False):
+        for name, contender in contenders.items():
+            began = time.perf_counter()
+            seconds = contender()
+            if turn:
+                times[name].append(time.perf_counter() - began if seconds is None else seconds)
+    return times
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median over the rounds of what one took, divided by what another one took in the same round."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def reader() -> Callable[[], float]:
+    """A contender: seconds a byte in a large read, the sum of half a gigabyte of float32 numbers."""
+    numbers = torch.ones(READ_BYTES // 4)
+
+    def read() -> float:
+        began = time.perf_counter()
+        numbers.sum()
+        return (time.perf_counter() - began) / READ_BYTES
+
+    return read
+
+
+def multiplier(dtype: torch.dtype) -> Callable[[], float]:
+    """A contender: seconds a floating-point operation in a large product of matrices."""
+    matrix = torch.randn(SQUARE, SQUARE).to(dtype)
+
+    def multiply() -> float:
+        began = time.perf_counter()
+        matrix @ matrix
+        return (time.perf_counter() - began) / (2 * SQUARE**3)
+
+    return multiply
+
+
+def described() -> str:
+    """The machine by its cores and units."""
+    units = [torch.backends.cpu.get_cpu_capability()]
+    units += ["bfloat16 units"] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else []
+    units += ["AMX"] if torch.cpu._is_amx_tile_supported() else []
+    return f"{torch.get_num_threads()} cores, {', '.join(units)}, PyTorch {torch.__version__}"
+
+
+def run(*arguments: str) -> tuple[float, int]:
+    """Run Python with these arguments in the project's folder: the seconds that it took, its peak memory in bytes.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    began = time.perf_counter()
+    environment = os.environ | {"TQDM_DISABLE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    complaints = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"python {' '.join(arguments)} failed: {complaints.decode()[-500:]}")
+    return time.perf_counter() - began, usage.ru_maxrss * 1024
