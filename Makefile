@@ -4,6 +4,7 @@
 # make run uses the reference answers here. For staff, too:
 # make test    set up .venv and run the project's tests
 # make audit   grade the grader on all known submissions          [SEEDS=20] [ONLY='wrong/*']
+# make bench   measure how fast the model is, beside others; half an hour   [ROUNDS=5] [SECTIONS='decoding ahead']
 # make lint    check the style of the code
 # make stubs   make questions/ from staff/solution/
 # make data    cut the pickles of data/ from its texts
@@ -18,9 +19,11 @@ QUESTIONS := questions
 QUESTIONS := staff/solution
 SEEDS := 3
 ONLY :=
+ROUNDS := 5
+SECTIONS :=
 # <!-- /staff -->
 
-.PHONY: run grade test audit lint stubs data release clean
+.PHONY: run grade test audit bench lint stubs data release clean
 
 run: $(VENV)/.run-ready
 	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model gpt2-mini
@@ -34,6 +37,9 @@ test: $(VENV)/.dev-ready
 
 audit: $(VENV)/.dev-ready
 	$(VENV)/bin/python -m staff.audit --seeds $(SEEDS) $(if $(ONLY),--only '$(ONLY)')
+
+bench: $(VENV)/.bench-ready
+	$(VENV)/bin/python -m staff.bench --rounds $(ROUNDS) $(SECTIONS)
 
 lint: $(VENV)/.dev-ready
 	$(VENV)/bin/ruff check .
@@ -61,7 +67,11 @@ $(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.bench-ready: $(VENV)/.dev-ready requirements-bench.txt
+	$(PIP) -r requirements-bench.txt
+	@touch $@
+
 # <!-- /staff -->
 clean:
-	rm -rf $(VENV) submit cs236.hw1.2023.zip .pytest_cache .ruff_cache
+	rm -rf $(VENV) submit cs236.hw1.2023.zip .pytest_cache .ruff_cache checkpoints/gpt2-random
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

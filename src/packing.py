@@ -38,7 +38,7 @@ def packed(weight: Tensor) -> Tensor:
 
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether this machine has oneDNN's kernels for weights of this type."""
-    if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():
+    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return False
     return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

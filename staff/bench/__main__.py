@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from src.config import ROOT
-from staff.bench import contenders, report, sections
+from staff.bench import report, sections
 
 
 def main() -> int:
@@ -23,7 +23,6 @@ def main() -> int:
     if unknown or args.rounds < 1:
         parser.error(f"no section {', '.join(unknown)}" if unknown else "--rounds must be at least 1")
     os.environ["TQDM_DISABLE"] = "" if sys.stderr.isatty() else "1"
-    contenders.make_small()
     found = sections.run(args.sections or sections.SECTIONS, args.rounds)
     report.save(found, args.out)
     missed = sum(line.met is False for line in found.lines)

@@ -24,7 +24,7 @@ from src.gpt2 import GPT2
 from src.guest import load_function
 from staff.bench.plain.model import PlainGPT2
 
-SMALL = "bench-small"  # a checkpoint of GPT-2 small's shape with random weights
+SMALL = "gpt2-random"  # a checkpoint of GPT-2 small's shape with random weights
 SOLUTION = ROOT / "staff" / "solution"
 PLAIN = ROOT / "staff" / "bench" / "plain" / "questions"
 

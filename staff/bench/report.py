@@ -50,7 +50,7 @@ def chart(found: Findings, path: Path) -> None:
             axes.set_xticks(list(points), list(points))
             axes.yaxis.set_major_formatter("{x:g}")
         else:
-            model = name.split(",")[0].replace("bench-small", "GPT-2 small's shape")
+            model = name.split(",")[0].replace("gpt2-random", "GPT-2 small's shape")
             axes.set(title=model, xlabel="position", ylabel="milliseconds a token, one prompt")
             axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from staff.bench.machine import in_turn, ratio
 CONTEXTS = (10, 100, 350, 600, 900)
 MIDDLE = (100, 350, 600)
 TOKENS = 24  # decoded at each context
-BATCHES = (1, 2, 5, 16, 64)
+BATCHES = (1, 5, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def _everybody(name: str) -> dict[str, Apart]:
 def decoding(found: Findings, rounds: int, name: str = SMALL) -> None:
     """Time per token at several contexts for one prompt and for five."""
     config, everybody = model_config(name), _everybody(name)
-    contexts = [c for c in CONTEXTS if c + TOKENS <= config.n_positions]
-    middle = [c for c in MIDDLE if c in contexts]
+    middle = [c for c in MIDDLE if c + TOKENS <= config.n_positions]
     read = machine.reader()
     for batch in (1, 5):
+        contexts = [c for c in CONTEXTS if c + TOKENS <= config.n_positions] if batch == 1 else middle
         whole: dict[tuple[str, int], list[float]] = {}
         alone: dict[int, list[float]] = {c: [] for c in contexts}
         products: dict[int, list[float]] = {c: [] for c in contexts}
@@ -394,9 +394,11 @@ SECTIONS: dict[str, Callable[[Findings, int], None]] = {
 }
 
 
-def run(names: Iterable[str], rounds: int) -> Findings:
+def run(names: Collection[str], rounds: int) -> Findings:
     """Run these sections, and print each line as soon as it is known."""
     found = Findings(machine.described())
+    if set(names) - {"limits", "mini", "half", "starting"}:
+        contenders.make_small()
     for name in names:
         SECTIONS[name](found, rounds)
     return found
