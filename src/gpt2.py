@@ -27,10 +27,9 @@ class KVCache:
     """The keys and values that one attention layer has computed so far; append-only.
 
     A cache is a length and a storage that may hold more. Appending to the cache that ends where the storage's used part
-    ends writes in place, so that a token costs O(1); appending to any other cache copies first. What was written is
-    never overwritten: every cache that was handed out stays valid, and different continuations can start from the
-    same one. A storage has room for the longest text; the system gives it memory only as it is used.
-
+    ends writes in place, in O(1); appending to any other copies first. What was written is never overwritten: every
+    cache that was handed out stays valid, and different continuations can start from the same one. A storage has room
+    for the longest text; the system gives it memory only as it is used.
     When K > 1 continuations grow from a cache of batch 1, it becomes their shared `prefix`, and is not copied K times.
     """
 
@@ -115,8 +114,9 @@ class Attention(nn.Module):
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, past: KVCache | None) -> tuple[Tensor, KVCache]:
-        query_key_value = self.c_attn(x).unflatten(-1, (3, self.n_head, -1))  # (B, T, 3, nh, hd)
-        query_key_value = query_key_value.permute(2, 0, 3, 1, 4)  # (3, B, nh, T, hd)
+        query_key_value = self.c_attn(x).unflatten(-1, (3, self.n_head, -1)).permute(2, 0, 3, 1, 4)  # (3, B, nh, T, hd)
+        if x.device.type == "cpu":
+            query_key_value = query_key_value.float()  # batched products of few rows take longer in bfloat16 there
         query, key_value = query_key_value[0], query_key_value[1:]
         present = KVCache.of(key_value) if past is None else past.append(key_value, self.n_positions)
         T, S = x.size(1), len(present)
@@ -127,7 +127,7 @@ class Attention(nn.Module):
         else:
             mask = None if T == S else _causal_mask(T, S, x.device)  # the plain triangle needs no storing
             y = F.scaled_dot_product_attention(query, *present.own, attn_mask=mask, is_causal=mask is None)
-        return self.c_proj(y.transpose(1, 2).flatten(2)), present  # (B, T, C)
+        return self.c_proj(y.transpose(1, 2).flatten(2).to(x.dtype)), present  # (B, T, C)
 
 
 def _causal_mask(T: int, S: int, device: torch.device) -> Tensor:
@@ -138,7 +138,7 @@ def _causal_mask(T: int, S: int, device: torch.device) -> Tensor:
 def _attend_with_one(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of one new token, which sees everything, (B, nh, 1, hd) -> (B, nh, 1, hd).
 
-    As matrix-vector products: PyTorch's fused attention takes 1.2 times as long here in float32, 3 times in bfloat16.
+    As matrix-vector products: PyTorch's fused attention takes 1.2 times as long for them.
     """
     scores = key.flatten(0, 1) @ (query / math.sqrt(query.size(3))).flatten(0, 1).mT  # (B * nh, S, 1)
     weights = scores.squeeze(2).unsqueeze(1).softmax(dim=-1)  # (B * nh, 1, S)
@@ -290,10 +290,10 @@ class GPT2(nn.Module):
             past: what an earlier call returned as `presents`: a `KVCache` a layer. A past of batch 1 serves any B.
 
         Returns:
-            logits (B, T, vocab_size), and presents, which stays valid whatever is computed from it later.
+            logits (B, T, vocab_size) in float32, and presents, which stays valid whatever is computed from it later.
 
         Raises:
             ValueError: past and input_ids are longer than n_positions together, or their batch sizes don't fit.
         """
         hidden_states, presents = self.transformer(input_ids, position_ids, token_type_ids, past)
-        return self.readout_head(hidden_states), presents
+        return self.readout_head(hidden_states).float(), presents

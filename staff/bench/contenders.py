@@ -25,6 +25,7 @@ from src.guest import load_function
 from staff.bench.plain.model import PlainGPT2
 
 SMALL = "gpt2-random"  # a checkpoint of GPT-2 small's shape with random weights
+QUIET = 0.25  # seconds until the threads of the contender before have stopped waiting actively
 SOLUTION = ROOT / "staff" / "solution"
 PLAIN = ROOT / "staff" / "bench" / "plain" / "questions"
 
@@ -84,7 +85,7 @@ def transformers(config: Config, dtype: torch.dtype = torch.float32):
 
     shape = GPT2Config(
         vocab_size=config.vocab_size, n_positions=config.n_positions, n_embd=config.n_embd, n_layer=config.n_layer,
-        n_head=config.n_head,
+        n_head=config.n_head, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     model = GPT2LMHeadModel(shape)
     weights = checkpoint.read_weights(checkpoint.locate(config).weights)
@@ -215,7 +216,7 @@ class Apart:
 
     def __call__(self, method: str, *arguments):
         """What that method of the contender returns."""
-        time.sleep(0.25)  # until the others' threads have stopped waiting actively
+        time.sleep(QUIET)
         self._ours.send((method, arguments))
         return self._ours.recv()
 

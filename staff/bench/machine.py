@@ -70,6 +70,15 @@ def described() -> str:
     return f"{torch.get_num_threads()} cores, {', '.join(units)}, PyTorch {torch.__version__}"
 
 
+# A process begins with the memory of the one that starts it, as Linux counts: so a small one stands between.
+_LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
 def run(*arguments: str) -> tuple[float, int]:
     """Run Python with these arguments in the project's folder: the seconds that it took, its peak memory in bytes.
 
@@ -77,13 +86,9 @@ def run(*arguments: str) -> tuple[float, int]:
         RuntimeError: it failed.
     """
     began = time.perf_counter()
+    command = [sys.executable, "-S", "-c", _LAUNCHER, sys.executable, *arguments]
     environment = os.environ | {"TQDM_DISABLE": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    complaints = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if process.returncode:
-        raise RuntimeError(f"python {' '.join(arguments)} failed: {complaints.decode()[-500:]}")
-    return time.perf_counter() - began, usage.ru_maxrss * 1024
+        raise RuntimeError(f"python {' '.join(arguments)} failed: {process.stderr[-500:]}")
+    return time.perf_counter() - began, int(process.stdout) * 1024

@@ -23,7 +23,7 @@ from src.config import ROOT, model_config
 from src.dataset import read_pieces
 from src.guest import load_function
 from staff.bench import contenders, machine
-from staff.bench.contenders import SMALL, SOLUTION, Apart, CTranslate2, Sampler, Transformers
+from staff.bench.contenders import QUIET, SMALL, SOLUTION, Apart, CTranslate2, Sampler, Transformers
 from staff.bench.machine import in_turn, ratio
 
 CONTEXTS = (10, 100, 350, 600, 900)
@@ -113,7 +113,8 @@ def decoding(found: Findings, rounds: int, name: str = SMALL) -> None:
             return whole[who, context][-1]
 
         def limit(context: int, batch: int, share=share, alone=alone) -> float:
-            seconds = read() * bytes_of_step(config, batch, context + TOKENS / 2)
+            time.sleep(QUIET)
+            seconds = min(read() for _ in range(3)) * bytes_of_step(config, batch, context + TOKENS / 2)
             share[context].append(seconds / alone[context][-1])
             return seconds
 
