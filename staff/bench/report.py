@@ -54,7 +54,7 @@ def chart(found: Findings, path: Path) -> None:
             axes.set(title=model, xlabel="position", ylabel="milliseconds a token, one prompt")
             axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8, ncols=2, loc="lower left")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
