@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from tqdm import tqdm
@@ -15,10 +15,10 @@ from src.config import ROOT
 READ_BYTES = 2**29
 SQUARE = 2048  # rows and columns of the matrices that are multiplied to measure the arithmetic
 
-Times = dict[str, list[float]]  # of each contender, what it took in each round
+Times = dict[Hashable, list[float]]  # of each contender, what it took in each round
 
 
-def in_turn(contenders: Mapping[str, Callable[[], float | None]], rounds: int, what: str) -> Times:
+def in_turn(contenders: Mapping[Hashable, Callable[[], float | None]], rounds: int, what: str) -> Times:
     """Run the contenders one after the other, and all again, `rounds` times after one that doesn't count.
 
     A contender returns the seconds that count, or None where all that it does counts.

@@ -77,7 +77,7 @@ def limits(found: Findings, rounds: int) -> None:
     times = in_turn({"read": machine.reader(), **multiply}, rounds, "limits")
     for name, seconds in times.items():
         what = "large read" if name == "read" else f"large product, {name}"
-        found.add(f"{what}", 1e-9 / statistics.median(seconds), "GB/s" if name == "read" else "GFLOP/s")
+        found.add(what, 1e-9 / statistics.median(seconds), "GB/s" if name == "read" else "GFLOP/s")
 
 
 def _everybody(name: str) -> dict[str, Apart]:
@@ -99,68 +99,54 @@ def decoding(found: Findings, rounds: int, name: str = SMALL) -> None:
     read = machine.reader()
     for batch in (1, 5):
         contexts = [c for c in CONTEXTS if c + TOKENS <= config.n_positions] if batch == 1 else middle
-        whole: dict[tuple[str, int], list[float]] = {}
-        alone: dict[int, list[float]] = {c: [] for c in contexts}
-        products: dict[int, list[float]] = {c: [] for c in contexts}
-        share: dict[int, list[float]] = {c: [] for c in contexts}
+        alone: dict[int, list[float]] = {c: [] for c in contexts}  # what our model's step takes, sampling left out
 
-        def measure(who: str, context: int, batch: int, whole=whole, alone=alone) -> float:
+        def measure(who: str, context: int, batch: int, alone=alone) -> float:
             prompts = torch.randint(config.vocab_size, (batch, context))
             steps, model_steps = everybody[who]("decode", prompts, TOKENS + 1)
             if who == "ours":
                 alone[context].append(float(np.median(model_steps)))
-            whole.setdefault((who, context), []).append(float(np.median(steps)))
-            return whole[who, context][-1]
+            return float(np.median(steps))
 
-        def limit(context: int, batch: int, share=share, alone=alone) -> float:
+        def limit(context: int, batch: int) -> float:
             time.sleep(QUIET)
-            seconds = min(read() for _ in range(3)) * bytes_of_step(config, batch, context + TOKENS / 2)
-            share[context].append(seconds / alone[context][-1])
-            return seconds
+            return min(read() for _ in range(3)) * bytes_of_step(config, batch, context + TOKENS / 2)
 
-        def product(context: int, batch: int, products=products) -> float:
-            products[context].append(everybody["ours"]("products", batch, context, 1))
-            return products[context][-1]
+        def product(context: int, batch: int) -> float:
+            return everybody["ours"]("products", batch, context, 1)
 
-        jobs: dict[str, Callable[[], float]] = {}
+        who_decodes = [who for who in everybody if who != "plain" or batch == 1]
+        jobs: dict[tuple[str, int], Callable[[], float]] = {}
         for context in contexts:
-            for who in everybody:
-                if who != "plain" or batch == 1:
-                    jobs[f"{who} {context}"] = functools.partial(measure, who, context, batch)
-            jobs[f"limit {context}"] = functools.partial(limit, context, batch)
-            jobs[f"products {context}"] = functools.partial(product, context, batch)
-        in_turn(jobs, rounds, f"decoding {name}, batch {batch}")
-        for key in whole:
-            whole[key] = whole[key][1:]  # the round that doesn't count
-        for series in (alone, products, share):
-            for context in series:
-                series[context] = series[context][1:]
-        for who in everybody:
-            points = {c: statistics.median(whole[who, c]) * 1e3 for c in contexts if (who, c) in whole}
+            for who in who_decodes:
+                jobs[who, context] = functools.partial(measure, who, context, batch)
+            jobs["limit", context] = functools.partial(limit, context, batch)
+            jobs["products", context] = functools.partial(product, context, batch)
+        times = in_turn(jobs, rounds, f"decoding {name}, batch {batch}")
+        for who in who_decodes:
+            points = {c: statistics.median(times[who, c]) * 1e3 for c in contexts}
             found.curves.setdefault(f"{name}, batch {batch}", {})[who] = points
-
-        def mean_over(series) -> float:
-            return statistics.fmean(statistics.median(series[c]) for c in middle)
+        # Of the model's own steps, the first round doesn't count either.
+        share, compared = (
+            statistics.fmean(ratio(times[which, c], alone[c][1:]) for c in middle) for which in ("limit", "products")
+        )
 
         what = f"{name}, batch {batch}, context {middle[0]} to {middle[-1]}:"
-        milliseconds = 1e3 * statistics.fmean(statistics.median(whole["ours", c]) for c in middle)
+        milliseconds = 1e3 * statistics.fmean(statistics.median(times["ours", c]) for c in middle)
         found.add(f"{what} a token, sampling included", milliseconds, "ms")
         small = name == SMALL
         if batch == 1:
-            found.add(f"{what} memory's limit / the model's step", mean_over(share), "", 0.9 if small else None)
+            found.add(f"{what} memory's limit / the model's step", share, "", 0.9 if small else None)
         else:
-            compared = {c: [a / b for a, b in zip(products[c], alone[c], strict=True)] for c in middle}
-            note = f"memory's limit / step {mean_over(share):.2f}"
-            found.add(f"{what} products alone / step", mean_over(compared), "", 0.85 if small else None, note)
+            note = f"memory's limit / step {share:.2f}"
+            found.add(f"{what} products alone / step", compared, "", 0.85 if small else None, note)
         bounds = {("transformers", 1): 1.15, ("transformers", 5): 1.4, ("ours, bfloat16", 5): -1 / 1.5}
-        for who in everybody:
-            if who == "ours" or (who, middle[0]) not in whole:
-                continue
-            each = [ratio(whole[who, c], whole["ours", c]) for c in middle]
+        for who in who_decodes[1:]:  # all but ours
+            each = [ratio(times[who, c], times["ours", c]) for c in middle]
             bound = bounds.get((who, batch)) if small else None
             found.add(f"{what} {who} / ours", statistics.fmean(each), "times", bound)
         if batch == 1 and 900 in contexts:
-            late = ratio(whole["ours", 900], whole["ours", 100])
+            late = ratio(times["ours", 900], times["ours", 100])
             found.add(f"{name}: a token at position 900 / at 100", late, "times", -1.25)
     for contender in everybody.values():
         contender.end()
@@ -342,9 +328,8 @@ def growth(found: Findings, rounds: int) -> None:
         {n: step_after(model, 1, 100, n) for n in (1, 4, 16, 40, 100, 300, 1000)},
     )  # fmt: skip
     mini = model_config(BUNDLED)
-    shapes = {(mini.n_layer, mini.n_embd, mini.n_head): None, (12, 768, 12): None, (24, 1024, 16): None}
     sizes = {}
-    for shape in shapes:
+    for shape in ((mini.n_layer, mini.n_embd, mini.n_head), (12, 768, 12), (24, 1024, 16)):
         other = contenders.of_shape(*shape)
         sizes[sum(p.numel() for p in other.parameters()) // 10**6] = step_after(other, 1, 100)
     _grown(found, rounds, "a step of so many million parameters", sizes)
