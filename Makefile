@@ -1,77 +1,118 @@
-# make run     set up .venv and run the whole homework on the bundled model into submit/
-# make grade   set up .venv and say how many points questions/ has earned
+# make run      run the whole homework on the bundled model; results go to submit/
+# make grade    grade questions/: points, and what is wrong where points are lost
+# make clean    remove .venv and everything that running made
+# make help     show this list
+#
+# The first run sets up .venv. Another Python than python3, 3.11 to 3.14: make run PYTHON=python3.14
 # <!-- staff -->
-# make run uses the reference answers here. For staff, too:
-# make test    set up .venv and run the project's tests
-# make audit   grade the grader on all known submissions          [SEEDS=20] [ONLY='wrong/*']
-# make bench   measure how fast the model is, beside others; half an hour   [ROUNDS=5] [SECTIONS='decoding ahead']
-# make lint    check the style of the code
-# make stubs   make questions/ from staff/solution/
-# make data    cut the pickles of data/ from its texts
-# make release make the starter and Gradescope's package, in dist/   [CPU_INDEX=URL, see staff/README.md]
+#
+# Here, make run uses the reference answers. Also:
+# make test     lint, then all tests
+# make test-all the same, then make audit
+# make lint     check style (ruff) and types (mypy)
+# make audit    grade submissions of known scores            [HOMEWORK=hw1] [SEEDS=20] [ONLY='wrong/*']
+# make bench    measure the model's speed beside others; half an hour  [ROUNDS=5] [SECTIONS='decoding ahead']
+# make stubs    make questions/ from the reference answers   [HOMEWORK=hw1]
+# make tables   write the tables of points and names in the READMEs, and requirements.txt   [HOMEWORK=hw1]
+# make data     cut the pickles of data/ from its texts
+# make release  make the starter and Gradescope's package in dist/   [HOMEWORK=hw1] [CPU_INDEX=URL, see staff/README.md]
 # <!-- /staff -->
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 QUESTIONS := questions
+LEFTOVERS :=
 # <!-- staff -->
-QUESTIONS := staff/solution
+QUESTIONS := staff/hw1/solution
+LEFTOVERS := .pytest_cache .ruff_cache .mypy_cache .hypothesis checkpoints/gpt2-random
+HOMEWORK ?= hw1
 SEEDS := 3
 ONLY :=
 ROUNDS := 5
 SECTIONS :=
 # <!-- /staff -->
 
-.PHONY: run grade test audit bench lint stubs data release clean
+# The version and the place of $(PYTHON), or one line that says why it cannot be used.
+ifneq ($(filter-out clean help,$(if $(MAKECMDGOALS),$(MAKECMDGOALS),run)),)
+INTERPRETER := $(shell $(PYTHON) -c 'from src.grading.dependencies import interpreter; print(interpreter())' 2>&1 || true)
+ifeq ($(filter python-3.%,$(INTERPRETER)),)
+ifeq ($(findstring error:,$(INTERPRETER)),)
+INTERPRETER := $(PYTHON) does not work ($(INTERPRETER)); install Python 3.11 to 3.14 (python.org/downloads)
+endif
+$(error $(strip $(patsubst error:%,%,$(INTERPRETER))))
+endif
+endif
+MADE_BY := $(VENV)/.$(filter python-3.%,$(INTERPRETER))
+
+.PHONY: run grade clean help
 
 run: $(VENV)/.run-ready
-	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model gpt2-mini
+	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model bundled
 
 grade: $(VENV)/.run-ready
 	$(VENV)/bin/python grader.py
 
 # <!-- staff -->
-test: $(VENV)/.dev-ready
+.PHONY: test test-all lint audit bench stubs tables data release
+
+test: lint
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
+test-all: test
+	$(MAKE) audit
+
+lint: $(VENV)/.dev-ready
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+
 audit: $(VENV)/.dev-ready
-	$(VENV)/bin/python -m staff.audit --seeds $(SEEDS) $(if $(ONLY),--only '$(ONLY)')
+	$(VENV)/bin/python -m staff.audit --homework $(HOMEWORK) --seeds $(SEEDS) $(if $(ONLY),--only '$(ONLY)')
 
 bench: $(VENV)/.bench-ready
 	$(VENV)/bin/python -m staff.bench --rounds $(ROUNDS) $(SECTIONS)
 
-lint: $(VENV)/.dev-ready
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-
 stubs: $(VENV)/.run-ready
-	$(VENV)/bin/python -m staff.make_stubs
+	$(VENV)/bin/python -m staff.make_stubs --homework $(HOMEWORK)
+
+tables: $(VENV)/.run-ready
+	$(VENV)/bin/python -m staff.tables --homework $(HOMEWORK)
 
 data: $(VENV)/.run-ready
 	$(VENV)/bin/python -m staff.build_data
 
 release: $(VENV)/.run-ready
-	$(VENV)/bin/python -m staff.release --cpu-index "$(CPU_INDEX)"
+	$(VENV)/bin/python -m staff.release --homework $(HOMEWORK) --cpu-index "$(CPU_INDEX)"
 
 # <!-- /staff -->
-# The marks are made last, so that an installation that was interrupted is taken up again.
-$(VENV)/.run-ready: requirements.txt
-	@echo "setting up $(VENV) (once; this takes a minute or two)"
-	$(PYTHON) -m venv $(VENV)
+# The file of a step is made last, so a step that was interrupted is repeated.
+$(VENV)/.run-ready: $(MADE_BY) requirements.txt
 	$(PIP) -r requirements.txt
 	@touch $@
 
-# <!-- staff -->
-$(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt
-	$(PIP) -r requirements-dev.txt
+# .venv is made anew when $(PYTHON) is another Python than the one that made it.
+$(MADE_BY):
+	@echo "setting up $(VENV) (once; this takes a minute or two)"
+	@rm -f $(VENV)/.python-* $(VENV)/.*-ready
+	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.bench-ready: $(VENV)/.dev-ready requirements-bench.txt
-	$(PIP) -r requirements-bench.txt
+# <!-- staff -->
+# The pip of a new .venv may be too old for --group.
+$(VENV)/.dev-ready: $(VENV)/.run-ready pyproject.toml
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) -r requirements.txt --group dev
+	@touch $@
+
+$(VENV)/.bench-ready: $(VENV)/.dev-ready
+	$(PIP) -r requirements.txt --group bench
 	@touch $@
 
 # <!-- /staff -->
 clean:
-	rm -rf $(VENV) submit cs236.hw1.2023.zip .pytest_cache .ruff_cache checkpoints/gpt2-random
+	rm -rf $(VENV) submit *.zip $(LEFTOVERS)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@sed -n -e '/^$$/q' -e '/<!--/d' -e 's/^# \{0,1\}//p' Makefile

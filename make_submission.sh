@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks questions/ and submit/ and packs them into cs236.hw1.2023.zip, ready for Gradescope.
+# Checks questions/ and submit/ and packs them into one zip, ready for Gradescope.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -12,4 +12,4 @@ elif [ -x .venv/bin/python ]; then
 elif [ -x .venv/Scripts/python.exe ]; then
     python=.venv/Scripts/python.exe
 fi
-exec "$python" -m src.submission
+exec "$python" -m src.hw1.make_submission

@@ -1,9 +1,10 @@
 """Make what goes out: the students' starter and Gradescope's autograder, in dist/.
 
-    python -m staff.release
+    python -m staff.release [--homework hw1]
 
-It refuses when a stub has drifted from its reference answer, when the reference answers don't get full points, when a
-stub gets any, or when a line of the answers or of the hidden tests, or the labels, stand somewhere in the starter.
+It refuses when a piece of the homework is missing, a stub differs from its reference answer, a document is stale, the
+reference answers lose a point, the stubs earn one, or the starter holds a line of the answers, of the hidden tests or
+of the labels.
 """
 
 import argparse
@@ -17,129 +18,165 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.artifacts import write_file
-from src.config import ROOT
 from src.errors import UserError
-from src.submission import ZIP
-from staff.make_stubs import END, START, stub
+from src.files import ROOT, shown, write_file
+from src.grading.homework import Homework
+from src.model.config import BUNDLED
+from staff.declaration import check_complete, load_homework, solution_folder
+from staff.make_stubs import END, START, stubs
+from staff.tables import stale_documents
 
-STARTER_ZIP = ZIP.replace(".zip", ".starter.zip")
-STARTER = (
-    "src", "questions", "data", "checkpoints/gpt2-mini", "docs", "main.py", "grader.py", "config.yml",
-    "environment.yml", "environment_cuda.yml", "requirements.txt", "make_submission.sh", "Makefile", "README.md",
-    "LICENSE", ".gitignore",
-    ".gitattributes",
-)  # fmt: skip
-AUTOGRADER = (
-    "src", "data", "checkpoints/gpt2-mini", "config.yml", "grader.py", "requirements.txt", "LICENSE",
-    "staff/hidden_tests.py", "staff/labels",
-)  # fmt: skip
-_FOR_STAFF = re.compile(r"(# )?<!-- staff -->.*?<!-- /staff -->\n?", re.DOTALL)  # in README.md and Makefile
+AUTOGRADER_ZIP = "autograder.zip"
+_CORE = ("src/__init__.py", "src/errors.py", "src/files.py", "src/grading", "src/model")
+_FOR_STAFF = re.compile(r"(# )?<!-- staff -->.*?<!-- /staff -->\n?", re.DOTALL)
+_WITH_STAFF_PIECES = ("README.md", "Makefile", "pyproject.toml", "data/README.md")
 
 
 class ReleaseError(UserError):
     """Why nothing was released."""
 
 
+def starter_files(homework: Homework) -> tuple[str, ...]:
+    """The files and folders of the repository that students get."""
+    return (
+        *_CORE, f"src/{homework.name}", "questions", "data", f"checkpoints/{BUNDLED}", "docs/temperature.png",
+        "docs/performance.md", "docs/speed.png", "main.py", "grader.py", "config.yml", "environment.yml",
+        "environment_cuda.yml", "requirements.txt", "pyproject.toml", "make_submission.sh", "Makefile", "README.md",
+        "LICENSE", ".gitignore", ".gitattributes",
+    )  # fmt: skip
+
+
+def autograder_files(homework: Homework) -> tuple[str, ...]:
+    """The files and folders of the repository that Gradescope gets."""
+    return (
+        *_CORE, f"src/{homework.name}", "data", f"checkpoints/{BUNDLED}", "config.yml", "grader.py",
+        "requirements.txt", "LICENSE", f"staff/{homework.name}/hidden_tests.py", f"staff/{homework.name}/labels",
+    )  # fmt: skip
+
+
+def starter_zip(homework: Homework) -> str:
+    """The name of the students' starter."""
+    return f"{homework.slug}.starter.zip"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--homework", default="hw1", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where it goes (%(default)s)")
     parser.add_argument("--cpu-index", default="", metavar="URL", help="PyTorch's package index of CPU builds")
     args = parser.parse_args()
-    check_stubs()
-    check_points()
-    starter = args.out / "starter"
-    shutil.rmtree(starter, ignore_errors=True)
-    copy_tree(STARTER, starter)
-    for name in ("README.md", "Makefile"):
-        write_file(starter / name, _FOR_STAFF.sub("", (starter / name).read_text(encoding="utf-8")).encode())
-    try:
-        check_leaks(starter)
-    except ReleaseError:
-        shutil.rmtree(starter)
-        raise
-    write_zip(starter, args.out / STARTER_ZIP, STARTER_ZIP.removesuffix(".starter.zip"))
-    with tempfile.TemporaryDirectory() as folder:
-        autograder = Path(folder)
-        copy_tree(AUTOGRADER, autograder)
-        for script in (ROOT / "staff" / "gradescope").iterdir():
-            shutil.copy2(script, autograder)
-        setup = autograder / "setup.sh"
-        text = setup.read_text(encoding="utf-8").replace("extra_index=''", f"extra_index='{args.cpu_index}'")
-        setup.write_text(text, encoding="utf-8")
-        write_zip(autograder, args.out / "autograder.zip")
-    for path in (args.out / STARTER_ZIP, args.out / "autograder.zip"):
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    homework = load_homework(args.homework)
+    check_complete(homework)
+    check_current(homework)
+    check_points(homework)
+    release_starter(homework, args.out)
+    release_autograder(homework, args.out, args.cpu_index)
+    for name in (starter_zip(homework), AUTOGRADER_ZIP):
+        print(f"wrote {args.out / name} ({(args.out / name).stat().st_size / 1e6:.1f} MB)")
     if not args.cpu_index:
-        print(
-            "note: without CPU_INDEX, Gradescope may install PyTorch for Nvidia cards, gigabytes; see staff/README.md"
-        )
+        print("note: without CPU_INDEX, Gradescope may install PyTorch for Nvidia cards (5 GB); see staff/README.md")
 
 
-def check_stubs() -> None:
-    """See that `questions/` is what `make stubs` makes.
+def check_current(homework: Homework) -> None:
+    """Check that `questions/` and the documents are what `make stubs` and `make tables` write.
 
     Raises:
-        ReleaseError: it is not.
+        ReleaseError: they are not.
     """
-    for solution in sorted((ROOT / "staff" / "solution").glob("*.py")):
-        path = ROOT / "questions" / solution.name
-        if not path.exists() or path.read_text(encoding="utf-8") != stub(solution.read_text(encoding="utf-8")):
-            raise ReleaseError(f"questions/{solution.name}: is not the stub of staff/solution/; run: make stubs")
+    for name, content in stubs(solution_folder(homework)).items():
+        path = ROOT / "questions" / name
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            raise ReleaseError(f"questions/{name}: is not the stub of the reference answer; run: make stubs")
+    if stale := stale_documents(homework):
+        raise ReleaseError(f"{shown(stale[0])}: its tables are stale; run: make tables")
 
 
-def check_points() -> None:
+def check_points(homework: Homework) -> None:
     """Grade the reference answers and the stubs.
 
     Raises:
-        ReleaseError: the ones lose a point, or the others get one.
+        ReleaseError: the reference answers lose a point, or the stubs earn one.
     """
-    for folder, all_points in (("staff/solution", True), ("questions", False)):
+    for folder, all_points in ((shown(solution_folder(homework)), True), ("questions", False)):
         with tempfile.TemporaryDirectory() as results:
             path = Path(results) / "results.json"
             command = [sys.executable, "grader.py", "--submission", folder, "--json", str(path)]
             print(f"grading {folder}")
             subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
-            tests = json.loads(path.read_text(encoding="utf-8"))["tests"]
-        hidden = [test for test in tests if "visibility" in test]
-        if not tests or not hidden:
+            tests = json.loads(path.read_text(encoding="utf-8"))["tests"] if path.exists() else []
+        if not any("visibility" in test for test in tests):
             raise ReleaseError(f"{folder}: could not be graded; run: python grader.py --submission {folder}")
         for test in tests:
             if test["score"] != (test["max_score"] if all_points else 0):
-                raise ReleaseError(
-                    f"{folder}: gets {test['score']:g} of {test['max_score']:g} in {test['number']} {test['name']}"
-                )
+                scores = f"{test['score']:g} of {test['max_score']:g}"
+                raise ReleaseError(f"{folder}: gets {scores} in {test['number']} {test['name']}")
 
 
-def secret_lines() -> set[str]:
+def release_starter(homework: Homework, out: Path) -> None:
+    """Write the starter as a folder and as a zip to `out`.
+
+    Raises:
+        ReleaseError: it holds what students must not have.
+    """
+    starter = out / "starter"
+    shutil.rmtree(starter, ignore_errors=True)
+    copy_tree(starter_files(homework), starter)
+    for name in _WITH_STAFF_PIECES:
+        write_file(starter / name, _FOR_STAFF.sub("", (starter / name).read_text(encoding="utf-8")).encode())
+    try:
+        check_leaks(homework, starter)
+    except ReleaseError:
+        shutil.rmtree(starter)
+        raise
+    write_zip(starter, out / starter_zip(homework), homework.slug)
+
+
+def release_autograder(homework: Homework, out: Path, cpu_index: str) -> None:
+    """Write Gradescope's package to `out`."""
+    with tempfile.TemporaryDirectory() as folder:
+        autograder = Path(folder)
+        copy_tree(autograder_files(homework), autograder)
+        for script in (ROOT / "staff" / "gradescope").iterdir():
+            shutil.copy2(script, autograder)
+        setup = autograder / "setup.sh"
+        text = setup.read_text(encoding="utf-8").replace("extra_index=''", f"extra_index='{cpu_index}'")
+        setup.write_text(text, encoding="utf-8")
+        write_zip(autograder, out / AUTOGRADER_ZIP)
+
+
+def secret_lines(homework: Homework) -> set[str]:
     """The lines that no student may find: those of the answers' blocks, and those of the hidden tests' cases."""
     lines = set()
-    for solution in (ROOT / "staff" / "solution").glob("*.py"):
-        for block in re.findall(f"{START}\n(.*?){END}", solution.read_text(encoding="utf-8"), re.DOTALL):
+    for path in solution_folder(homework).glob("*.py"):
+        for block in re.findall(f"{START}\n(.*?){END}", path.read_text(encoding="utf-8"), re.DOTALL):
             lines |= {code for line in block.splitlines() if len(code := line.split("  # ")[0].strip()) >= 8}
-    hidden = (ROOT / "staff" / "hidden_tests.py").read_text(encoding="utf-8")
+    hidden = (ROOT / "staff" / homework.name / "hidden_tests.py").read_text(encoding="utf-8")
     body = [line.strip() for line in hidden[hidden.index("class ") :].splitlines()]
     return lines | {line for line in body if len(line) >= 30 and not line.startswith(("@", "def ", "class "))}
 
 
-def check_leaks(starter: Path) -> None:
+def _secret_labels(homework: Homework) -> list[str]:
+    paths = sorted((ROOT / "staff" / homework.name / "labels").glob("*.json"))
+    return ["".join(path.read_text(encoding="utf-8").split())[:400] for path in paths]
+
+
+def check_leaks(homework: Homework, starter: Path) -> None:
     """Search `starter` for what students must not have.
 
     Raises:
         ReleaseError: it was found; names the file and the line.
     """
-    secrets = secret_lines()
-    labels = "".join((ROOT / "staff" / "labels" / "snippets.json").read_text(encoding="utf-8").split())[:400]
+    secrets, labels = secret_lines(homework), _secret_labels(homework)
     for path in sorted(path for path in starter.rglob("*") if path.is_file()):
-        shown = path.relative_to(starter).as_posix()
+        name = path.relative_to(starter).as_posix()
         if "staff" in path.relative_to(starter).parts or "hidden" in path.name or path.suffix == ".pyc":
-            raise ReleaseError(f"{shown}: must not be in the starter")
+            raise ReleaseError(f"{name}: must not be in the starter")
         text = path.read_bytes().decode("utf-8", "replace")
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip() and any(secret in line for secret in secrets):
-                raise ReleaseError(f"{shown}:{number}: a line of the answers or of the hidden tests is in the starter")
-        if labels in "".join(text.split()):
-            raise ReleaseError(f"{shown}: the snippets' labels are in the starter")
+                raise ReleaseError(f"{name}:{number}: a line of the answers or of the hidden tests is in the starter")
+        if any(each in "".join(text.split()) for each in labels):
+            raise ReleaseError(f"{name}: the snippets' labels are in the starter")
 
 
 def copy_tree(names: Iterable[str], target: Path) -> None:

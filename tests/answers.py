@@ -1,4 +1,4 @@
-"""Variations of the reference answers: a folder of questions with some lines of one file replaced."""
+"""Variations of the reference answers, and what grader.py says of them."""
 
 import json
 import shutil
@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from src.config import ROOT
+from src.files import ROOT
+from src.grading.results import points_of
+from src.hw1.parts import HOMEWORK
 
-SOLUTION = ROOT / "staff" / "solution"
+SOLUTION = ROOT / "staff" / "hw1" / "solution"
+POINTS = points_of(HOMEWORK)  # by part, as the decorators at the tests say
+FULL = {number: points.total for number, points in POINTS.items()}
 
 
 def varied(folder: Path, file: str, *replacements: tuple[str, str]) -> Path:
@@ -23,7 +27,7 @@ def varied(folder: Path, file: str, *replacements: tuple[str, str]) -> Path:
 
 
 def graded(submission: Path, results: Path, *arguments: str, root: Path = ROOT, **options) -> dict:
-    """What grader.py says of `submission`: the content of its results.json, and its `stdout` and `stderr`."""
+    """The content of results.json for `submission`, with `stdout`, `stderr` and `exit`."""
     command = [sys.executable, root / "grader.py", "--submission", submission, "--json", results, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     said = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}

@@ -1,19 +1,24 @@
-"""What the tests share: where things are, a tiny model, and a checkpoint folder made of it."""
+"""Fixtures for all tests: GPT-2's vocabulary, a tiny model, and a folder that holds it as a checkpoint."""
 
 import dataclasses
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
+
+# One thread for each process: several tests run at once, and threads that wait for a busy processor are very slow.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import safetensors.torch
 import torch
 import yaml
 
-from src.codec import END_OF_TEXT, byte_characters
-from src.config import ROOT, CheckpointFiles, Config, RemoteFile
-from src.gpt2 import GPT2
+from src.files import ROOT
+from src.model.codec import END_OF_TEXT, byte_characters
+from src.model.config import CheckpointFiles, Config, RemoteFile
+from src.model.gpt2 import GPT2
 
 SHARED = ROOT.parent / "shared"
 
@@ -23,13 +28,13 @@ def gpt2_vocabulary() -> tuple[Path, Path]:
     """GPT-2's own encoder.json and vocab.bpe, which are not part of the repository."""
     folder = SHARED / "gpt2-vocab"
     if not folder.is_dir():
-        pytest.skip(f"GPT-2's vocabulary is not here: {folder} is missing")
+        pytest.skip(f"{folder} does not exist")
     return folder / "encoder.json", folder / "vocab.bpe"
 
 
 @pytest.fixture
 def open_folder():
-    """A temporary folder that other users may enter, unlike pytest's."""
+    """A temporary folder that all users may enter, unlike that of pytest."""
     with tempfile.TemporaryDirectory(dir="/tmp" if Path("/tmp").is_dir() else None) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -42,7 +47,7 @@ def fixed_seed() -> None:
 
 @pytest.fixture
 def tiny_config() -> Config:
-    """The bytes as vocabulary, two layers, and so few numbers that everything is instant."""
+    """A vocabulary of single bytes, two layers, and so few parameters that a call takes a millisecond."""
     files = CheckpointFiles((RemoteFile("model.safetensors"),), RemoteFile("encoder.json"), RemoteFile("vocab.bpe"))
     return Config(
         seed=1, vocab_size=257, n_positions=64, n_ctx=64, n_embd=12, n_layer=2, n_head=3, layer_norm_epsilon=1e-5,
@@ -57,7 +62,7 @@ def tiny_model(tiny_config) -> GPT2:
 
 @pytest.fixture
 def tiny_root(tmp_path, tiny_config, tiny_model) -> Path:
-    """A root folder with checkpoints/tiny/ as complete as the bundled model's."""
+    """A root folder with the tiny model in checkpoints/tiny/, all files included."""
     folder = tmp_path / "checkpoints" / "tiny"
     folder.mkdir(parents=True)
     write_vocabulary(folder)
@@ -67,14 +72,14 @@ def tiny_root(tmp_path, tiny_config, tiny_model) -> Path:
 
 
 def write_vocabulary(folder: Path) -> None:
-    """A vocabulary of the 256 bytes and END_OF_TEXT, without merges."""
+    """Write a vocabulary of the 256 bytes and END_OF_TEXT, without merges."""
     tokens = [*byte_characters().values(), END_OF_TEXT]
     (folder / "encoder.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}), encoding="utf-8")
     (folder / "vocab.bpe").write_text("#version: 0.2\n", encoding="utf-8")
 
 
-def write_config(path: Path, config: Config, **changes) -> None:
-    """`config` as a config.yml, with some keys changed; None leaves a key out."""
+def write_config(path: Path, config: Config, **changes: object) -> None:
+    """Write `config` as a config.yml, with some keys changed; None leaves a key out."""
     values = dataclasses.asdict(config) | changes
     del values["name"]
     values["checkpoint"] = json.loads(json.dumps(values["checkpoint"]))
@@ -82,6 +87,6 @@ def write_config(path: Path, config: Config, **changes) -> None:
 
 
 def described(path: Path, url: str | None = None) -> RemoteFile:
-    """`path` as config.yml describes a file."""
+    """The entry of config.yml for the file at `path`."""
     content = path.read_bytes()
     return RemoteFile(path.name, url=url, size=len(content), sha256=hashlib.sha256(content).hexdigest())

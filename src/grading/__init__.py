@@ -1,12 +1,15 @@
-"""What grader.py needs: student code in a process of its own, exact expectations, hints, and a report.
+"""The grading core. It knows no homework and no model; a homework is a `Homework` object that is passed in.
 
-protocol    plain values over a socket
-confine     what a process gives up before it runs student code
-worker      the process that runs student code, and the one that it is forked from
-sandbox     the grader's side: the processes of one grading
-call        one of them: a request with its limits, and what became of it
-oracle      models that are tables, and what the right answers are, in float64
-diagnosis   what a wrong value looks like, as a hint
-assignment  the base of the tests in grader.py
-report      scores as results.json and as a table
+homework      Homework, Part, Artifact, Limits: how a homework is declared
+dependencies  is the right Python here, and every package?
+student_code  load and call the functions in a questions folder
+record        run.json: how the files of submit/ were made
+safe_pickle   read pickles without executing them
+submission    check and zip what a student hands in
+intake        unpack what a student handed in
+sandbox/      run student code in a confined process of its own
+part_test     the base class of the tests that have points
+results       run the tests; one record of what came of them
+report        the record as results.json and as a table
+command       the command line of grader.py
 """

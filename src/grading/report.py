@@ -1,122 +1,68 @@
-"""Scores: as Gradescope's results.json, which is on disk at every moment, and as a table for a person."""
+"""The results of a grading, rendered: as Gradescope's results.json, and as a table for the terminal."""
 
 import json
-import math
-import sys
 import textwrap
-import time
-import unittest
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from gradescope_utils.autograder_utils.json_test_runner import JSONTestResult
-
-from src.artifacts import write_file
-from src.grading.assignment import Part, PointsLost
-
-UNFINISHED = "The grading did not come to its end; what is listed here was graded before it stopped."
+from src.files import write_file
+from src.grading.homework import Homework
+from src.grading.results import Results, TestResult
 
 
-class Report(JSONTestResult):
-    """Runs a suite and reports each test as soon as it is done.
+def results_json(results: Results) -> bytes:
+    """results.json in the format that Gradescope documents for autograders."""
+    content = {
+        "score": round(sum(test.score for test in results.tests), 2),
+        "execution_time": results.seconds,
+        "output": results.output,
+        "output_format": "text",
+        "stdout_visibility": "hidden",
+        "tests": [_test_json(test) for test in results.tests],
+    }
+    return json.dumps(content, indent=2).encode() + b"\n"
 
-    The scores come from gradescope-utils' decorators. Of a hidden test (one with `hide_errors`) the output says what
-    the decorator says, and the hint.
+
+def _test_json(test: TestResult) -> dict[str, object]:
+    content: dict[str, object] = {
+        "name": test.name,
+        "score": test.score,
+        "max_score": test.max_score,
+        "status": "passed" if test.passed else "failed",
+    }
+    if test.visibility:
+        content["visibility"] = test.visibility
+    content["number"] = test.number
+    if test.output:
+        content["output"] = test.output
+    return content
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write results.json to `path`.
+
+    Raises:
+        OutputError: it cannot be written.
     """
-
-    def __init__(self, json_file: Path | None, total_seconds: float | None = None):
-        self.tests: list[dict[str, Any]] = []
-        super().__init__(None, True, 1, self.tests, [], "")
-        self._json_file = json_file
-        self._began = time.monotonic()
-        Part.impatience = 1.0
-        Part.end_of_all = self._began + total_seconds if total_seconds else math.inf
-        self._write(UNFINISHED)
-
-    def startTest(self, test: unittest.TestCase) -> None:
-        super().startTest(test)
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{self.getNumber(test)} {test.shortDescription()}", end="", file=sys.stderr, flush=True)
-
-    def getOutput(self) -> str:
-        return ""
-
-    def buildResult(self, test: unittest.TestCase, err: Any = None) -> dict[str, Any]:
-        result = super().buildResult(test, err)
-        error, hidden = err[1] if err else test.lost_some, self.getHideErrors(test)
-        result.pop("output", None)
-        if isinstance(error, PointsLost):
-            result["details"] = error.shown()
-            result["output"] = f"{hidden}\n{error.hidden()}".rstrip() if hidden else error.shown()
-        elif error is not None:
-            result["details"] = f"{type(error).__name__}: {error}"
-            result["output"] = "the grader itself failed here, which is not your fault; please tell the staff"
-        result["part"] = type(test).part
-        return result
-
-    def processResult(self, test: unittest.TestCase, err: Any = None) -> None:
-        super().processResult(test, err)
-        self._write(UNFINISHED)
-
-    def finish(self, notes: Sequence[str] = ()) -> None:
-        """Write the final results.json."""
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        self._write("\n".join(notes))
-
-    def _write(self, output: str) -> None:
-        if self._json_file is not None:
-            write_file(self._json_file, json.dumps(self.as_json(output), indent=2).encode() + b"\n")
-
-    def as_json(self, output: str) -> dict[str, Any]:
-        """All results so far, as Gradescope wants them."""
-        return {
-            "score": round(sum(test["score"] for test in self.tests), 2),
-            "execution_time": round(time.monotonic() - self._began, 2),
-            "output": output,
-            "output_format": "text",
-            "stdout_visibility": "hidden",
-            "tests": [
-                {name: value for name, value in test.items() if name not in ("part", "details")} for test in self.tests
-            ],
-        }
-
-    def all_points(self) -> bool:
-        """Whether no test lost anything."""
-        return all(test["score"] == test["max_score"] for test in self.tests)
-
-    def lines(self) -> Iterator[str]:
-        """What the person at the terminal reads: the points of each part, and all about the lost ones."""
-        for test in self.tests:
-            if test["status"] == "failed":
-                earned = f": {test['score']:g} of {test['max_score']:g}" if test["max_score"] else ""
-                yield f"{test['number']} {test['name']}{earned}"
-                yield textwrap.indent(test.get("details", ""), "    ") + "\n"
-        yield f"{'part':<8}{'points':>10}{'':4}{'tests':>9}"
-        parts = list(dict.fromkeys(test["part"] for test in self.tests if test["max_score"]))
-        for part in parts:
-            tests = [test for test in self.tests if test["part"] == part]
-            passed = sum(test["status"] == "passed" for test in tests)
-            yield f"{part:<8}{_points(tests):>10}{'':4}{passed} of {len(tests)}"
-        bonus = [test for test in self.tests if test["part"] in BONUS]
-        regular = [test for test in self.tests if test not in bonus]
-        yield f"{'total':<8}{_points(regular):>10}" + (f" + {_points(bonus)} extra" if bonus else "")
+    write_file(path, results_json(results))
 
 
-BONUS = ("6.7",)
+def terminal_lines(homework: Homework, results: Results) -> Iterator[str]:
+    """What the person at the terminal reads: everything about lost points, then a table of each part's points."""
+    for test in results.tests:
+        if not test.passed:
+            earned = f": {test.score:g} of {test.max_score:g}" if test.max_score else ""
+            yield f"{test.number} {test.name}{earned}"
+            yield textwrap.indent(test.details, "    ") + "\n"
+    yield f"{'part':<8}{'points':>10}{'':4}{'tests':>9}"
+    for part in dict.fromkeys(test.part for test in results.tests if test.max_score):
+        tests = [test for test in results.tests if test.part == part]
+        yield f"{part:<8}{_points(tests):>10}{'':4}{sum(test.passed for test in tests)} of {len(tests)}"
+    bonus_parts = [part.number for part in homework.parts if part.bonus]
+    bonus = [test for test in results.tests if test.part in bonus_parts]
+    regular = [test for test in results.tests if test not in bonus]
+    yield f"{'total':<8}{_points(regular):>10}" + (f" + {_points(bonus)} extra" if bonus else "")
 
 
-def _points(tests: Sequence[dict[str, Any]]) -> str:
-    return f"{sum(t['score'] for t in tests):g} / {sum(t['max_score'] for t in tests):g}"
-
-
-def suite(parts: Sequence[type[Part]]) -> unittest.TestSuite:
-    """All tests of these classes, by number; the hidden ones last, so that no visible one can tell of them."""
-    tests = [test for part in parts for test in unittest.defaultTestLoader.loadTestsFromTestCase(part)]
-
-    def order(test: Part) -> tuple[bool, str]:
-        method = getattr(test, test._testMethodName)
-        return hasattr(method, "__hide_errors__"), method.__number__
-
-    return unittest.TestSuite(sorted(tests, key=order))
+def _points(tests: Sequence[TestResult]) -> str:
+    return f"{sum(test.score for test in tests):g} / {sum(test.max_score for test in tests):g}"

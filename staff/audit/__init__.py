@@ -1,1 +1,1 @@
-"""The bench on which the grader is graded: submissions of which it is known what they deserve."""
+"""The audit: it grades submissions whose points are known, and checks that the grader gives exactly these."""

@@ -1,32 +1,32 @@
-"""A case of the audit: a YAML file that changes the reference answers, and declares what must come of it.
+"""A case of the audit: a YAML file that changes the reference answers, and declares what the grader must make of it.
 
     about: The mean of the tokens' log-probabilities instead of their sum.
     blocks:
       6.4: |
         logits, _ = model(text)
         ...
-    points: {6.4: 0}        # of the parts that don't get all of theirs
-    hint: mean              # the name in diagnosis.HINTS, or a list of names
+    points: {6.4: 0}        # of the parts that do not earn all of theirs
+    hint: mean              # the name in the homework's HINTS, or a list of names
 
-The keys, of which only `about` is needed:
+The keys, of which only `about` is required:
 
 blocks    part → the code of its block; a line `{right}` stands for the reference answer
-replace   file → [[old, new], …], made in the reference answers
-files     path in the zip, questions/sample.py for one → its text; `{right}` stands for the reference file of that name
-build     Python code that changes `files` (path in the zip → text or bytes), for which there is `submit`, or writes the
-          zip at `path` by itself, given `top` (its folder) and `zipfile`
+replace   file → [[old, new], …], replacements in the reference answers
+files     path in the zip, for example questions/sample.py → its text; `{right}` stands for the reference file
+build     Python code that changes `files` (path in the zip → text or bytes), or writes the zip to `path` by itself. It
+          may use `submit` (see `_submit`), `top` (the zip's folder), `homework`, `zipfile` and the placeholders below
 points    part → points, or [at least, at most]
 hint      the hints that its tests must give, all of them, and no other
-says      what some test's output, or the output of the whole, must say
-mistake   what is wrong: the "function" (the default; loses half of its part's points or more), the "type" alone of what
-          it returns (a quarter at most), some cases ("partial"), or hidden ones ("fool": right on the visible tests)
+says      what the output of a test, or of the whole grading, must contain
+mistake   what is wrong: the "function" (the default; loses half of its part's points or more), only the "type" of what
+          it returns (a quarter at most), some inputs ("partial"), or hidden ones ("fool": right on the visible tests)
 seconds   how long the grading may take (120)
 fast      true: belongs to the part of the audit that `make test` runs
-root      true: only a grader that is root protects against it; an ordinary user's grader is not tried
+root      true: only a grader that runs as root protects against it; an ordinary user's grader is not tested
 
-In code, `{root}` is the repository, `{results}` the file of the results, `{outside}` a folder where everybody may
-write, `{port}` a port on 127.0.0.1 at which the audit listens. Code that gets hold of what isn't meant for it says
-TAKEN.
+Placeholders in code: `{root}` is the repository, `{results}` the file of the results, `{outside}` a folder where
+everybody may write, `{port}` a port on 127.0.0.1 at which the audit listens, `{bundled}` the name of the model. Code
+that reaches what it must not reach writes TAKEN.
 """
 
 import hashlib
@@ -41,33 +41,30 @@ from typing import Any
 
 import yaml
 
-from src.artifacts import FILES, SOURCES
-from src.config import ROOT
 from src.errors import UserError
-from src.grading.diagnosis import HINTS
+from src.grading.record import RECORD
+from staff.audit.subject import Subject
 from staff.make_stubs import filled
 
-FULL = {"6.3": 8.0, "6.4": 8.0, "6.5": 7.0, "6.6": 7.0, "6.7": 5.0}
 KINDS = ("right", "wrong", "hostile")
-CASES = Path(__file__).parent / "cases"
 # What share of its part's points a wrong answer must lose, at least and at most.
 LOSSES = {"function": (0.5, 1), "type": (0.01, 0.25), "partial": (0.01, 1), "fool": (0.25, 1)}
-TOP = "cs236.hw1.2023"
 
 
 class CaseError(UserError):
-    """A case that can't be what it says."""
+    """A case that contradicts itself, or the homework."""
 
 
 @dataclass(frozen=True)
 class Case:
     """What one file of `cases/` says; see above."""
 
+    subject: Subject = field(repr=False)
     kind: str
     name: str
     about: str
     blocks: dict[str, str] = field(default_factory=dict)
-    replace: dict[str, list] = field(default_factory=dict)
+    replace: dict[str, list[list[str]]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     build: str = ""
     points: dict[str, list[float]] = field(default_factory=dict)
@@ -79,44 +76,56 @@ class Case:
     root: bool = False
 
     def expected(self) -> dict[str, list[float]]:
-        """Part → the points that it must get, at least and at most."""
-        return {part: [points, points] for part, points in FULL.items()} | self.points
+        """Part → the points that it must earn, at least and at most."""
+        return {part: [points, points] for part, points in self.subject.points.items()} | self.points
 
     def parts(self) -> tuple[str, ...]:
-        """The parts to grade: those whose answers it can change; none where it can change all.
+        """The parts to grade: those whose answers it can change; none, which means all, where it can change all.
 
-        Wrong answers: the parts that run a file with a block or replacement of theirs. Hostile ones: the parts that
-        they meddle with, and another as a witness that grading goes on.
+        Wrong answers: the parts that run a file with a block or a replacement of theirs. Hostile ones: the parts that
+        they attack, and another one, which shows that the grading continues.
         """
-        meddled = {*self.points, *self.blocks}
-        if self.kind == "right" or self.files or self.build or not meddled < set(FULL):
+        homework, touched = self.subject.homework, {*self.points, *self.blocks}
+        if self.kind == "right" or self.files or self.build or touched >= set(homework.numbers):
             return ()
         if self.kind == "hostile":
-            return tuple(sorted(meddled | {"6.4" if "6.6" in meddled else "6.6"}))
-        changed = {file for part in meddled for file in SOURCES[part][:1]} | set(self.replace)
-        return tuple(part for part, files in SOURCES.items() if changed & set(files))
+            return tuple(sorted({*touched, self._witness(touched)}))
+        changed = {homework.part(number).file for number in touched} | set(self.replace)
+        return tuple(n for n in homework.numbers if changed & set(homework.files_of(homework.part(n))))
+
+    def _witness(self, touched: set[str]) -> str:
+        """Another part, if possible one that does not run the files of the parts `touched`."""
+        homework = self.subject.homework
+        files = {homework.part(number).file for number in touched}
+        others = [part for part in reversed(homework.parts) if part.number not in touched]
+        return min(others, key=lambda part: len(files & set(homework.files_of(part)))).number
 
     def write(self, path: Path, placeholders: dict[str, Any]) -> None:
         """Write the submission, a zip, to `path`.
 
         Raises:
-            CaseError: what is to be replaced isn't there.
+            CaseError: a block or a text to be replaced does not exist.
         """
-        texts = self.texts()
+        texts, top = self.texts(), self.subject.homework.slug
+        placeholders = placeholders | {"bundled": self.subject.model}
         for placeholder, value in placeholders.items():
             texts = {name: text.replace("{" + placeholder + "}", str(value)) for name, text in texts.items()}
         if self.build:
             code = compile(self.build, f"{self.kind}/{self.name}.yml", "exec")
-            given = {"path": path, "files": texts, "top": TOP, "zipfile": zipfile, "submit": partial(_submit, texts)}
-            exec(code, given | placeholders)
+            given = {"path": path, "files": texts, "top": top, "homework": self.subject.homework, "zipfile": zipfile}
+            exec(code, given | placeholders | {"submit": partial(_submit, self.subject, texts)})
             if path.exists():
                 return
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in texts.items():
-                archive.writestr(f"{TOP}/{name}", text)
+                archive.writestr(f"{top}/{name}", text)
 
     def texts(self) -> dict[str, str]:
-        """Path in the zip → what the case puts there, with its placeholders."""
+        """Path in the zip → what the case puts there, with its placeholders.
+
+        Raises:
+            CaseError: a block or a text to be replaced does not exist.
+        """
         texts = self._questions()
         for name, text in self.files.items():
             texts[name] = text.replace("{right}", texts.get(name, ""))
@@ -124,8 +133,9 @@ class Case:
 
     def _questions(self) -> dict[str, str]:
         """The reference answers with the blocks and the replacements of this case."""
-        texts, unused = {}, set(self.blocks)
-        for path in sorted((ROOT / "staff" / "solution").glob("*.py")):
+        texts: dict[str, str] = {}
+        unused = set(self.blocks)
+        for path in sorted(self.subject.solution.glob("*.py")):
 
             def answer(part: str, right: str) -> str:
                 unused.discard(part)
@@ -135,7 +145,7 @@ class Case:
             text = filled(path.read_text(encoding="utf-8"), answer)
             for old, new in self.replace.get(path.name, []):
                 if old not in text:
-                    raise CaseError(f"{self.kind}/{self.name}.yml: {old!r} isn't in {path.name}")
+                    raise CaseError(f"{self.kind}/{self.name}.yml: {path.name} does not contain {old!r}")
                 text = text.replace(old, new)
             texts[f"questions/{path.name}"] = text
         unused |= {name for name in self.replace if f"questions/{name}" not in texts}
@@ -144,56 +154,66 @@ class Case:
         return texts
 
 
-def _submit(files: dict[str, Any], made: dict[str, bytes]) -> None:
-    """Put the artifacts `made` among `files`, and a record that states their right hashes, so that they are opened."""
+def _submit(subject: Subject, files: dict[str, Any], made: dict[str, bytes]) -> None:
+    """Add the artifacts `made` to `files`, and a record with their right hashes, so that the grader opens them."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
-    entry = {"questions": "questions", "code": {}, "files": hashes}
-    record = {"made_with": {"model": "gpt2-mini"}, "parts": {"6.4": entry, "6.5": entry}}
-    files |= {f"submit/{name}": content for name, content in made.items()} | {"submit/run.json": json.dumps(record)}
+    parts = {
+        part.number: {"questions": "questions", "code": {}, "files": hashes}
+        for part in subject.homework.parts
+        if any(artifact.name in made for artifact in part.artifacts)
+    }
+    record = {"made_with": {"model": subject.model}, "parts": parts}
+    files |= {f"submit/{name}": content for name, content in made.items()} | {f"submit/{RECORD}": json.dumps(record)}
 
 
-def load(path: Path) -> Case:
+def load(path: Path, subject: Subject) -> Case:
     """The case in the file `path`.
 
     Raises:
-        CaseError: it declares something that can't be.
+        CaseError: it contradicts itself, or the homework.
     """
     where = f"{path.parent.name}/{path.name}"
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise CaseError(f"{where}: is no YAML ({' '.join(str(error).split())})") from None
-    known = {f.name for f in fields(Case)} - {"kind", "name"}
-    if not isinstance(said, dict) or "about" not in said or set(said) - known:
+        raise CaseError(f"{where}: is not YAML ({' '.join(str(error).split())})") from None
+    known = {f.name for f in fields(Case)} - {"subject", "kind", "name"}
+    if not isinstance(content, dict) or "about" not in content or set(content) - known:
         raise CaseError(f"{where}: has unknown keys, or no `about`; known are {', '.join(sorted(known))}")
     for key in ("blocks", "points"):
-        said[key] = {str(part): value for part, value in said.get(key, {}).items()}
-        if unknown := set(said[key]) - set(FILES):
-            raise CaseError(f"{where}: {key} names the part {min(unknown)}, which isn't one of {', '.join(FILES)}")
-    said["points"] = {part: p if isinstance(p, list) else [p, p] for part, p in said["points"].items()}
-    hint = said.get("hint", [])
-    said["hint"] = [hint] if isinstance(hint, str) else hint
-    if unknown := set(said["hint"]) - set(HINTS):
-        raise CaseError(f"{where}: there is no hint {min(unknown)!r} in diagnosis.HINTS")
-    case = Case(kind=path.parent.name, name=path.stem, **said)
+        content[key] = {str(part): value for part, value in content.get(key, {}).items()}
+        if unknown := set(content[key]) - set(subject.points):
+            parts = ", ".join(subject.points)
+            raise CaseError(f"{where}: {key} names the part {min(unknown)}, which is not one of {parts}")
+    content["points"] = {part: p if isinstance(p, list) else [p, p] for part, p in content["points"].items()}
+    hint = content.get("hint", [])
+    content["hint"] = [hint] if isinstance(hint, str) else hint
+    if unknown := set(content["hint"]) - set(subject.hints):
+        raise CaseError(f"{where}: there is no hint {min(unknown)!r} in {subject.homework.package}.hints.HINTS")
+    case = Case(subject=subject, kind=path.parent.name, name=path.stem, **content)
     if case.kind == "wrong":
         _check_loss(case, where)
     return case
 
 
 def _check_loss(case: Case, where: str) -> None:
-    """See that a wrong answer is declared to lose in one part, and enough."""
+    """Check that a wrong answer loses points in one part, and enough of them."""
     if len(case.points) != 1:
         raise CaseError(f"{where}: a wrong answer loses points in exactly one part, not in {len(case.points)}")
     ((part, points),) = case.points.items()
     least, most = LOSSES[case.mistake]
-    lost = [1 - p / FULL[part] for p in points]
+    lost = [1 - p / case.subject.points[part] for p in points]
     if not least <= min(lost) <= max(lost) <= most:
         raise CaseError(
-            f"{where}: loses {min(lost):.0%} of {part}; with `mistake: {case.mistake}`, {least:.0%} to {most:.0%}"
+            f"{where}: loses {min(lost):.0%} of {part}; with `mistake: {case.mistake}`, it must lose "
+            f"{least:.0%} to {most:.0%}"
         )
 
 
-def load_all() -> list[Case]:
-    """All cases, by kind and name."""
-    return [load(path) for kind in KINDS for path in sorted((CASES / kind).glob("*.yml"))]
+def load_all(subject: Subject) -> list[Case]:
+    """All cases of a homework, by kind and name.
+
+    Raises:
+        CaseError: one of them contradicts itself, or the homework.
+    """
+    return [load(path, subject) for kind in KINDS for path in sorted((subject.cases / kind).glob("*.yml"))]

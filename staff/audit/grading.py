@@ -1,4 +1,4 @@
-"""One submission through grader.py, zip in and results.json out, and a look at what it left behind."""
+"""Run grader.py on one submission, zip in and results.json out, and look at what it left behind."""
 
 import contextlib
 import functools
@@ -10,21 +10,25 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from src.config import ROOT
-from src.grading.diagnosis import HINTS
-from src.grading.sandbox import open_to_others, unused_user
-from staff.audit.case import FULL, Case
+from src.files import ROOT
+from src.grading.results import GRADER_FAILED
+from src.grading.sandbox.confine import is_open_to_others, unused_user
+from staff.audit.case import Case
+from staff.audit.subject import Subject, load_subject
+from staff.make_stubs import stubs
 
-SETTLE_SECONDS = 5.0  # for processes that were killed to be gone
+SETTLE_SECONDS = 5.0  # until killed processes have ended
 _PLACES = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))
 
 
 @dataclass(frozen=True)
-class Grading:
-    """What came of one submission."""
+class GraderRun:
+    """What the grader made of one submission."""
 
-    results: dict
+    subject: Subject
+    results: dict[str, Any]  # results.json
     stdout: str
     stderr: str
     exit_code: int | None  # None: it had to be killed
@@ -33,39 +37,49 @@ class Grading:
 
     def points(self) -> dict[str, float]:
         """Part → points."""
-        earned = dict.fromkeys(FULL, 0.0)
-        for test in self.results.get("tests", []):
-            part = ".".join(test["number"].split(".")[:2])
-            if part in earned:
+        earned = dict.fromkeys(self.subject.points, 0.0)
+        for test in self._tests():
+            part = self.subject.part_of_test(test["number"])
+            if part is not None:
                 earned[part] = round(earned[part] + test["score"], 2)
         return earned
 
     def hints(self) -> dict[str, set[str]]:
         """Part → the names of the hints that its tests gave."""
-        given: dict[str, set[str]] = {part: set() for part in FULL}
-        for test in self.results.get("tests", []):
-            part = ".".join(test["number"].split(".")[:2])
+        given: dict[str, set[str]] = {part: set() for part in self.subject.points}
+        for test in self._tests():
+            part = self.subject.part_of_test(test["number"])
             _, _, hint = test.get("output", "").partition("hint: ")
-            given.setdefault(part, set()).update(name for name, text in HINTS.items() if text in hint)
+            if part is not None:
+                given[part].update(name for name, text in self.subject.hints.items() if text in hint)
         return given
 
-    def said(self) -> str:
-        """All that a student can read."""
-        outputs = [test.get("output", "") for test in self.results.get("tests", [])]
-        return "\n".join([self.results.get("output", ""), *outputs])
+    def output(self) -> str:
+        """Everything that a student can read."""
+        return "\n".join([self.results.get("output", ""), *(test.get("output", "") for test in self._tests())])
+
+    def _tests(self) -> list[dict[str, Any]]:
+        tests: list[dict[str, Any]] = self.results.get("tests", [])
+        return tests
 
 
-def grade(
-    submission: Path, folder: Path, *arguments: str, user: int | None = None, seconds: float = 120, root: Path = ROOT,
+def run_grader(
+    subject: Subject,
+    submission: Path,
+    folder: Path,
+    *arguments: str,
+    user: int | None = None,
+    seconds: float = 120,
+    root: Path = ROOT,
     python: str = sys.executable,
-) -> Grading:  # fmt: skip
-    """Grade `submission`; `folder` is this grading's own, and empty.
+) -> GraderRun:
+    """Grade `submission`; `folder` is for this run alone, and empty.
 
     Args:
         arguments: of grader.py
         user: the ordinary user who grades; None for whoever runs this
         seconds: after which the grader is killed
-        root: where grader.py lies
+        root: the folder of grader.py
     """
     scratch, results = folder / "tmp", folder / "results" / "results.json"
     for place in (scratch, results.parent):
@@ -74,9 +88,9 @@ def grade(
             os.chown(place, user, user)
     command = [python, "-B", str(root / "grader.py"), "--submission", str(submission), "--json", str(results)]
     began = time.monotonic()
-    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = subprocess.Popen(
-            [*_as_user(user), *command, *arguments], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            [*_as_user(user), *command, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             env=os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONIOENCODING": "utf-8"},
             start_new_session=True,
         )  # fmt: skip
@@ -89,12 +103,12 @@ def grade(
     took = time.monotonic() - began
     users = {user} if user is not None else {unused_user(process.pid)} - {os.geteuid()}
     left = [f"{path.relative_to(folder)} was left" for path in scratch.iterdir()] + _left_by(users)
-    said = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
-    texts = [(folder / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr")]
-    return Grading(said, *texts, exit_code, took, left)
+    content = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    stdout, stderr = ((folder / name).read_text(encoding="utf-8", errors="replace") for name in ("stdout", "stderr"))
+    return GraderRun(subject, content, stdout, stderr, exit_code, took, left)
 
 
-def grade_case(case: Case, folder: Path, seed: int, user: int | None, port: int, *parts: str) -> Grading:
+def grade_case(case: Case, folder: Path, seed: int, user: int | None, port: int, *parts: str) -> GraderRun:
     """Grade the submission of `case` in a folder of its own."""
     folder.mkdir(mode=0o711)
     submission, outside = folder / "submission.zip", folder / "outside"
@@ -103,25 +117,26 @@ def grade_case(case: Case, folder: Path, seed: int, user: int | None, port: int,
     results = folder / "results" / "results.json"
     case.write(submission, {"root": ROOT, "results": results, "outside": outside, "port": port})
     submission.chmod(0o644)
-    grading = grade(submission, folder, "--seed", str(seed), *parts, user=user, seconds=case.seconds)
-    grading.left.extend(f"{path.name} was written outside" for path in outside.iterdir())
+    arguments = ("--seed", str(seed), *parts)
+    run = run_grader(case.subject, submission, folder, *arguments, user=user, seconds=case.seconds)
+    run.left.extend(f"{path.name} was written outside" for path in outside.iterdir())
     shutil.rmtree(folder, ignore_errors=True)
-    return grading
+    return run
 
 
 def _as_user(user: int | None) -> list[str]:
-    """What makes a command run as `user`: an ordinary one, who can read what the others can."""
+    """The command that runs another as `user`: an ordinary one, who can read what all others can read."""
     if user is None:
         return []
     command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs"]
-    if not (open_to_others(sys.base_prefix) and open_to_others(sys.prefix) and open_to_others(str(ROOT))):
-        # Python or the project lies in a closed home: this user may read them, and everything else, nevertheless.
+    if not all(map(is_open_to_others, (sys.base_prefix, sys.prefix, str(ROOT)))):
+        # Python or the project is in a home that is closed to others: let this user read every file.
         command += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     return command
 
 
 def _left_by(users: set[int]) -> list[str]:
-    """The processes and the files of `users`, who are this grading's alone."""
+    """The processes and the files of `users`, whom only this run has."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while processes := _processes(users):
         if time.monotonic() > deadline:
@@ -150,44 +165,57 @@ def _state(process: Path) -> str:
 
 
 @functools.cache
-def _secrets() -> tuple[str, ...]:
+def _secrets(name: str) -> tuple[str, ...]:
     """Pieces of what no student may read: lines of the answers' blocks and of the hidden tests, and the labels."""
-    places = [*(ROOT / "staff" / "solution").glob("*.py"), ROOT / "staff" / "hidden_tests.py"]
+    subject = load_subject(name)
+    places = [*subject.solution.glob("*.py"), ROOT / subject.hidden_tests]
     lines = {line.strip() for path in places for line in path.read_text(encoding="utf-8").splitlines()}
-    public = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "questions").glob("*.py"))
-    labels = (ROOT / "staff" / "labels" / "snippets.json").read_text(encoding="utf-8")
-    return (*(line for line in lines if len(line) > 30 and line not in public and '"""' not in line), labels[:60])
+    public = "".join(stubs(subject.solution).values())
+    labels = (path.read_text(encoding="utf-8")[:60] for path in subject.labels)
+    return (*(line for line in lines if len(line) > 30 and line not in public and '"""' not in line), *labels)
 
 
-def complaints(case: Case, grading: Grading, parts: tuple[str, ...] = ()) -> list[str]:
-    """In what `grading` isn't what `case` declares; nothing where all is as it should be."""
-    found = list(grading.left)
-    if grading.exit_code is None:
+def problems(case: Case, run: GraderRun, parts: tuple[str, ...] = ()) -> list[str]:
+    """How `run` differs from what `case` declares, a line each; empty where it does not."""
+    found = list(run.left)
+    if run.exit_code is None:
         found.append(f"it did not end within {case.seconds:g} s")
-    if "Traceback" in grading.stderr:
-        found.append(f"a traceback: {grading.stderr.strip().splitlines()[-1]}")
+    if "Traceback" in run.stderr:
+        found.append(f"a traceback: {run.stderr.strip().splitlines()[-1]}")
     expected = {part: points for part, points in case.expected().items() if not parts or part in parts}
-    points = {part: grading.points()[part] for part in expected}
+    points = {part: run.points()[part] for part in expected}
+    full = {part: case.subject.points[part] for part in expected}
     for part, (least, most) in expected.items():
         if not least <= points[part] <= most:
-            found.append(
-                f"{part} got {points[part]:g} points, not {least:g}" + (f" to {most:g}" if most > least else "")
-            )
-    if grading.exit_code not in (None, 0 if points == {part: FULL[part] for part in expected} else 1):
-        found.append(f"exit code {grading.exit_code}")
-    lost_in = {part for part in expected if points[part] < FULL[part]}
-    for part, hints in grading.hints().items():
-        if part in expected and hints != (set(case.hint) if part in lost_in and case.kind == "wrong" else set()):
-            if case.kind == "hostile":
-                continue
-            found.append(f"{part} gave the hints {sorted(hints) or 'none'}, not {sorted(case.hint) or 'none'}")
-    if case.says and case.says not in grading.said():
+            span = f"{least:g} to {most:g}" if most > least else f"{least:g}"
+            found.append(f"{part} got {points[part]:g} points, not {span}")
+    if run.exit_code not in (None, 0 if points == full else 1):
+        found.append(f"exit code {run.exit_code}")
+    if case.kind != "hostile":
+        found += _wrong_hints(case, run, {part for part in full if points[part] < full[part]}, set(full))
+    if case.says and case.says not in run.output():
         found.append(f"nothing says {case.says!r}")
-    if "the grader itself failed" in grading.said():
+    return found + _broken_rules(case, run)
+
+
+def _wrong_hints(case: Case, run: GraderRun, lost_in: set[str], parts: set[str]) -> list[str]:
+    """The parts whose hints are not those that the case declares: its own where points are lost, none elsewhere."""
+    found = []
+    for part, hints in run.hints().items():
+        expected = set(case.hint) if part in lost_in and case.kind == "wrong" else set()
+        if part in parts and hints != expected:
+            found.append(f"{part} gave the hints {sorted(hints) or 'none'}, not {sorted(expected) or 'none'}")
+    return found
+
+
+def _broken_rules(case: Case, run: GraderRun) -> list[str]:
+    """What must not happen whatever the case is."""
+    found = []
+    if GRADER_FAILED in run.output():
         found.append("the grader itself failed")
-    if "TAKEN" in json.dumps(grading.results):  # at the terminal, staff see the hidden tests' details as well
-        found.append("it got hold of what is not meant for it")
+    if "TAKEN" in json.dumps(run.results):  # at the terminal, staff read the hidden tests' details as well
+        found.append("it reached what it must not reach")
     own = "".join(case.texts().values())
-    if any(secret in grading.said() and secret not in own for secret in _secrets()):
+    if any(secret in run.output() and secret not in own for secret in _secrets(case.subject.homework.name)):
         found.append("a line of the answers, of the hidden tests or of the labels can be read")
     return found

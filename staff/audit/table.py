@@ -1,70 +1,82 @@
-"""What came of an audit: the matrix, the totals, and the table in staff/README.md."""
+"""The results of an audit: the matrix, the totals, and the table in staff/README.md."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from src.artifacts import write_file
 from src.errors import UserError
-from staff.audit.case import FULL
+from src.files import write_file
 
 TITLES = {
     "right": "right answers, full points",
     "wrong": "wrong answers, their points and their hint",
-    "hostile": "hostile submissions, their honest points",
-    "house": "faults of the house",
-    "fuzz": "readers, fuzzed",
+    "hostile": "hostile submissions, the points that they deserve",
+    "fault": "faults on the grader's side",
+    "fuzz": "readers of untrusted input, fuzzed",
 }
 _MARKED = re.compile(r"(<!-- audit -->\n).*?(<!-- /audit -->)", re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one grading, or of one check."""
+
+    rights: str  # "root" or "user": who graded
+    seed: int
+    seconds: float
+    problems: list[str]  # how it differs from what was declared
+    points: dict[str, float] = field(default_factory=dict)  # by part
+    hints: list[str] = field(default_factory=list)
+
+
 @dataclass
 class Row:
-    """One line of the matrix: what came of all gradings of a case."""
+    """One line of the matrix: a case, or a check, and the results of its gradings."""
 
     kind: str
     name: str
     about: str
-    outcomes: list[dict] = field(default_factory=list)  # rights, seed, seconds, points, hints, complaints
+    outcomes: list[Outcome] = field(default_factory=list)
     note: str = ""
 
-    def right(self, rights: str) -> str:
-        """How many of the gradings with these rights came out as declared."""
-        mine = [outcome for outcome in self.outcomes if outcome["rights"] == rights]
-        return f"{sum(not o['complaints'] for o in mine)}/{len(mine)}" if mine else "–"
+    def as_declared(self, rights: str) -> str:
+        """How many of the gradings with these rights were as declared."""
+        mine = [outcome for outcome in self.outcomes if outcome.rights == rights]
+        return f"{sum(not outcome.problems for outcome in mine)}/{len(mine)}" if mine else "–"
 
-    def complaints(self) -> list[str]:
-        """What went otherwise than declared."""
+    def problems(self) -> list[str]:
+        """What was not as declared."""
         return [
-            f"{self.kind}/{self.name} ({o['rights']}, seed {o['seed']}): {complaint}"
-            for o in self.outcomes
-            for complaint in o["complaints"]
+            f"{self.kind}/{self.name} ({outcome.rights}, seed {outcome.seed}): {problem}"
+            for outcome in self.outcomes
+            for problem in outcome.problems
         ]
 
 
-def matrix(rows: Sequence[Row]) -> str:
-    """A line for each case: how many gradings were as declared, the points of each part, the hints, the seconds."""
-    lines = [f"{'case':<52}{'root':>6}{'user':>6}  {'':<28}{'s':>5}  hint, note"]
+def matrix(rows: Sequence[Row], parts: Iterable[str]) -> str:
+    """A line for each case: how many gradings were as declared, the points of each part, the seconds, the hints."""
+    columns = list(parts)
+    width = 6 * len(columns)
+    lines = [f"{'case':<52}{'root':>6}{'user':>6}  {''.join(f'{part:>6}' for part in columns)}{'s':>6}  hint, note"]
     for row in sorted(rows, key=lambda row: (list(TITLES).index(row.kind), row.name)):
-        first = row.outcomes[0] if row.outcomes else {}
-        earned = first.get("points", {})
-        points = " ".join(f"{earned[part]:>5g}" if part in earned else " " * 5 for part in FULL)
-        seconds = max((outcome["seconds"] for outcome in row.outcomes), default=0)
-        said = "; ".join(filter(None, (", ".join(first.get("hints", ())), row.note)))
-        mark = "  !" if row.complaints() else ""
+        first = row.outcomes[0] if row.outcomes else Outcome("", 0, 0, [])
+        points = "".join(f"{first.points[part]:>6g}" if part in first.points else " " * 6 for part in columns)
+        seconds = max((outcome.seconds for outcome in row.outcomes), default=0)
+        notes = "; ".join(filter(None, (", ".join(first.hints), row.note)))
+        mark = "  !" if row.problems() else ""
         lines.append(
-            f"{f'{row.kind}/{row.name}':<52}{row.right('root'):>6}{row.right('user'):>6}  {points:<28}"
-            f"{seconds:>5.0f}  {said}{mark}".rstrip()
+            f"{f'{row.kind}/{row.name}':<52}{row.as_declared('root'):>6}{row.as_declared('user'):>6}"
+            f"  {points:<{width}}{seconds:>6.0f}  {notes}{mark}".rstrip()
         )
     return "\n".join(lines)
 
 
 def _counts(rows: Sequence[Row]) -> tuple[int, int, int]:
-    """Cases, gradings, and gradings that came out as declared."""
+    """Cases, gradings, and gradings that were as declared."""
     outcomes = [outcome for row in rows for outcome in row.outcomes]
-    return len(rows), len(outcomes), sum(not outcome["complaints"] for outcome in outcomes)
+    return len(rows), len(outcomes), sum(not outcome.problems for outcome in outcomes)
 
 
 def total(rows: Sequence[Row]) -> str:
@@ -73,9 +85,9 @@ def total(rows: Sequence[Row]) -> str:
     return f"{cases} cases, {gradings} gradings: {right} as declared, {gradings - right} not"
 
 
-def as_json(rows: Sequence[Row], complaints: Sequence[str]) -> str:
+def as_json(rows: Sequence[Row], problems: Sequence[str]) -> str:
     """All of it for a machine."""
-    return json.dumps({"complaints": complaints, "cases": [asdict(row) for row in rows]}, indent=1) + "\n"
+    return json.dumps({"problems": problems, "cases": [asdict(row) for row in rows]}, indent=1) + "\n"
 
 
 def rewrite(readme: Path, rows: Sequence[Row]) -> None:
@@ -91,9 +103,7 @@ def rewrite(readme: Path, rows: Sequence[Row]) -> None:
     lines.append("| **all** | " + " | ".join(f"**{count}**" for count in _counts(rows)) + " |")
     text = readme.read_text(encoding="utf-8")
     if not _MARKED.search(text):
-        raise UserError(
-            f"{readme}: the marks <!-- audit --> and <!-- /audit -->, between which the table goes, are gone"
-        )
+        raise UserError(f"{readme}: the marks <!-- audit --> and <!-- /audit -->, around the table, are missing")
     new = _MARKED.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
     if new != text:
         write_file(readme, new.encode())

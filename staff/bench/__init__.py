@@ -1,1 +1,1 @@
-"""How fast the model is, beside what else one could take, and beside what the machine allows: `make bench`."""
+"""Benchmarks of the model, against other implementations and against the machine's limits: `make bench`."""

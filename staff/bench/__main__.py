@@ -1,7 +1,8 @@
-"""Measure how fast the model is: `make bench`, or python -m staff.bench [SECTION …] for some of it.
+"""Benchmark the model: `make bench`, or python -m staff.bench [SECTION …] for some sections only.
 
-Each line is printed as soon as it is known; the table and the chart are in dist/bench/ at the end. All contenders of a
-line take turns in the same run, and a ratio is the median of the rounds' ratios. Nothing else should run meanwhile.
+Each line is printed as soon as it is measured; at the end, the table and the chart are written to dist/bench/. The
+implementations that a line compares run in turn, round by round, and a ratio is the median of the ratios of the rounds.
+Nothing else should run on the machine meanwhile. The tables in docs/performance.md come from such a run.
 """
 
 import argparse
@@ -9,24 +10,24 @@ import os
 import sys
 from pathlib import Path
 
-from src.config import ROOT
+from src.files import ROOT
 from staff.bench import report, sections
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections.SECTIONS)} (all)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds that count (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds, after a warm-up (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "bench", metavar="DIR", help="(dist/bench)")
     args = parser.parse_args()
     unknown = [name for name in args.sections if name not in sections.SECTIONS]
     if unknown or args.rounds < 1:
         parser.error(f"no section {', '.join(unknown)}" if unknown else "--rounds must be at least 1")
     os.environ["TQDM_DISABLE"] = "" if sys.stderr.isatty() else "1"
-    found = sections.run(args.sections or sections.SECTIONS, args.rounds)
-    report.save(found, args.out)
-    missed = sum(line.met is False for line in found.lines)
-    print(f"\n{len(found.lines)} lines, {missed} of them beyond their bounds; see {args.out}")
+    measurements = sections.run(args.sections or sections.SECTIONS, args.rounds)
+    report.save(measurements, args.out)
+    missed = sum(line.met is False for line in measurements.lines)
+    print(f"\n{len(measurements.lines)} lines; {missed} of them miss their bound. The results are in {args.out}")
     return 0
 
 

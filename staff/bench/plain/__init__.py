@@ -1,1 +1,1 @@
-"""The usual coursework kind of implementation, to be measured beside ours: see `model.py` and `questions/`."""
+"""The usual coursework kind of implementation, as a baseline: the model in `model.py`, the answers in `questions/`."""

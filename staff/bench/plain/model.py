@@ -1,4 +1,4 @@
-"""A GPT-2 as it is usually written for a course: right, plain, and with a KV cache that grows by concatenation."""
+"""A GPT-2 as it is usually written for a course: correct, simple, and with a KV cache that grows by concatenation."""
 
 import math
 from collections.abc import Mapping
@@ -7,10 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.config import Config
+from src.model.config import Config
+
+Past = list[tuple[Tensor, Tensor]]  # the keys and the values of each block, each (B, nh, S, hd)
+
+# The checkpoint's names of the linear layers.
+CHECKPOINT_NAMES = {"qkv": "attn.c_attn", "proj": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
 
 
 class PlainBlock(nn.Module):
+    """A transformer block."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.n_head, width = config.n_head, config.n_embd
@@ -18,7 +25,8 @@ class PlainBlock(nn.Module):
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x, past):  # (B, T, C), (keys, values) or None
+    def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """(B, T, C) -> (B, T, C), and the keys and values of all tokens so far."""
         B, T, C = x.shape
         q, k, v = self.qkv(self.ln_1(x)).split(C, dim=2)
         q, k, v = (t.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for t in (q, k, v))  # (B, nh, T, hd)
@@ -34,7 +42,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainGPT2(nn.Module):
-    """Called as ours is, `model(ids, past=past)`; its past is a list of (keys, values), each (B, nh, S, hd)."""
+    """A GPT-2 that is called as ours is: model(ids, past=past) returns (logits, past)."""
 
     def __init__(self, config: Config, weights: Mapping[str, Tensor]):
         super().__init__()
@@ -44,15 +52,15 @@ class PlainGPT2(nn.Module):
         self.ln_f = nn.LayerNorm(config.n_embd)
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.head.weight = self.wte.weight
-        theirs = {"qkv": "attn.c_attn", "proj": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                for mine, other in theirs.items():
-                    name = name.replace(f".{mine}.", f".{other}.")
+                for layer, checkpoint_name in CHECKPOINT_NAMES.items():
+                    name = name.replace(f".{layer}.", f".{checkpoint_name}.")
                 tensor = weights[name.replace("blocks.", "h.")]
                 parameter.copy_(tensor.mT if ".c_" in name and tensor.dim() == 2 else tensor)
 
-    def forward(self, ids, past=None):  # (B, T) -> (B, T, vocab_size)
+    def forward(self, ids: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """(B, T) -> (B, T, vocab_size), and the past with which to go on."""
         start = past[0][0].size(2) if past else 0
         x = self.wte(ids) + self.wpe(torch.arange(start, start + ids.size(1)))
         presents = []

@@ -1,9 +1,10 @@
-"""Problem 6.4, as plainly as it gets."""
+"""Problem 6.4, the plain way."""
 
 import torch
+from torch import LongTensor, nn
 
 
-def log_likelihood(model, text):
+def log_likelihood(model: nn.Module, text: LongTensor) -> float:
     """The log-likelihood of `text` (1, T)."""
     with torch.no_grad():
         logits, _ = model(text)

@@ -1,17 +1,22 @@
-"""Problems 6.3, 6.6 and 6.7, as plainly as it gets: one prompt at a time, one candidate at a time."""
+"""Problems 6.3, 6.6 and 6.7, the plain way: one prompt after the other, one candidate after the other."""
+
+from typing import Any
 
 import torch
+from torch import LongTensor, Tensor, nn
 
 FILTERED = -1e10
 
 
-def top_k_logits(logits, k):
+def top_k_logits(logits: Tensor, k: int) -> Tensor:
     """The k largest of each row; the others FILTERED."""
     kth = torch.topk(logits, k, dim=-1).values[..., -1:]
     return torch.where(logits < kth, FILTERED, logits)
 
 
-def temperature_scale(logits, model, past, config, temperature, horizon):
+def temperature_scale(
+    logits: Tensor, model: nn.Module, past: Any, config: Any, temperature: float | None, horizon: int
+) -> Tensor:
     """The logits (1, V) at this temperature."""
     if temperature is None:
         return logits
@@ -26,8 +31,15 @@ def temperature_scale(logits, model, past, config, temperature, horizon):
     return scaled
 
 
-def sample(model, start_text, config, length, temperature=None, temperature_horizon=1):
-    """Continue each prompt (B, T) by `length` tokens, one after the other."""
+def sample(
+    model: nn.Module,
+    start_text: LongTensor,
+    config: Any,
+    length: int,
+    temperature: float | None = None,
+    temperature_horizon: int = 1,
+) -> LongTensor:
+    """Continue each prompt (B, T) by `length` tokens, one prompt after the other."""
     texts = []
     with torch.no_grad():
         for prompt in start_text.split(1):

@@ -1,0 +1,32 @@
+"""Where the project lies, and how it writes files."""
+
+import os
+from pathlib import Path
+
+from src.errors import OutputError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically: to a file beside it first, which is then renamed.
+
+    Raises:
+        OutputError: the folder is not writable, or the disk is full.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(content)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        remedy = "make room there, or choose another place"
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
+
+
+def shown(path: Path) -> str:
+    """`path` for a message: relative to the project where it lies inside."""
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()

@@ -1,0 +1,110 @@
+"""How a homework is declared: once, as one `Homework` object. Everything else is derived from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from src.errors import HomeworkError
+
+Settings = Mapping[str, object]  # what a run depends on besides the student's code: the head of run.json
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a process that runs student code may use. Sizes are in bytes."""
+
+    seconds: float = 20.0  # of wall-clock time, for all calls to one worker together
+    cpu_seconds: int = 110
+    memory: int = 350_000_000  # beyond what the process had when it was forked
+    file_size: int = 8_000_000
+    open_files: int = 64
+    threads: int = 64
+    scratch_size: int = 64_000_000  # all files that it writes
+    scratch_files: int = 1000
+    scratch_depth: int = 20  # nested folders
+    source_size: int = 100_000  # one of the student's Python files
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file that a part leaves in submit/."""
+
+    name: str
+    problem: Callable[[Path], str | None]  # what is wrong with the file at this path; None where nothing is
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a homework that is programmed."""
+
+    number: str  # of the problem and the part, such as 6.3
+    title: str
+    file: str  # the file in questions/ that holds the block
+    function: str  # the function in it that the tests call
+    run: Callable[[Any], Mapping[str, bytes]] = field(repr=False)  # a run → the content of each artifact by name
+    artifacts: tuple[Artifact, ...]
+    needs: tuple[str, ...] = ()  # numbers of the parts whose functions are called, too, when this part runs
+    bonus: bool = False
+
+
+@dataclass(frozen=True)
+class Homework:
+    """A homework, declared in `src/NAME/parts.py`."""
+
+    name: str  # of its folders in src/ and staff/
+    slug: str  # course, homework and year: the name of its zips
+    program: str  # the command that makes the artifacts
+    parts: tuple[Part, ...]  # in the order in which the program runs them
+    readable: Callable[[str], tuple[str, ...]]  # model → paths below the project that student code may read
+    find_model: Callable[[str], str]  # what --model says → the model's name; raises ConfigError
+    settings_problem: Callable[
+        [Settings, Path], str | None
+    ]  # (made with, root) → how these settings differ from today's
+    rerun: Callable[[Settings], str]  # the command that makes the artifacts with these settings
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        numbers = [part.number for part in self.parts]
+        names = [artifact.name for part in self.parts for artifact in part.artifacts]
+        for what, values in (("part", numbers), ("artifact", names)):
+            if twice := {value for value in values if values.count(value) > 1}:
+                raise HomeworkError(f"{self.package}.parts: the {what} {min(twice)} is declared twice")
+        for part in self.parts:
+            if unknown := set(part.needs) - set(numbers):
+                raise HomeworkError(f"{self.package}.parts: {part.number} needs {min(unknown)}, which is not declared")
+
+    @property
+    def package(self) -> str:
+        """Its Python package."""
+        return f"src.{self.name}"
+
+    @property
+    def zip_name(self) -> str:
+        """The name of the zip that students upload."""
+        return f"{self.slug}.zip"
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers of its parts, in ascending order."""
+        return tuple(sorted(part.number for part in self.parts))
+
+    @property
+    def question_files(self) -> tuple[str, ...]:
+        """The student's files, in the order of the parts' numbers."""
+        return tuple(dict.fromkeys(self.part(number).file for number in self.numbers))
+
+    def part(self, number: str) -> Part:
+        """The part with this number.
+
+        Raises:
+            HomeworkError: there is none.
+        """
+        for part in self.parts:
+            if part.number == number:
+                return part
+        raise HomeworkError(f"there is no part {number}; known are {', '.join(self.numbers)}")
+
+    def files_of(self, part: Part) -> tuple[str, ...]:
+        """The student's files that this part runs: its own first, then those of the parts it needs."""
+        return tuple(dict.fromkeys((part.file, *(self.part(number).file for number in part.needs))))

@@ -1,0 +1,154 @@
+"""The base class of the tests that have points: how they call student code, and how they say what is wrong.
+
+The points of a test stand at it, once, in gradescope-utils' decorator `@weight`. All tests of one submission share one
+`Grading`.
+"""
+
+import math
+import time
+import unittest
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from src.errors import CallFailed, PointsLost
+from src.grading.homework import Homework
+from src.grading.intake import Submission
+from src.grading.sandbox.client import Answerer, WorkerClient
+from src.grading.sandbox.messages import Argument, Reference, Returned
+from src.grading.sandbox.sandbox import Sandbox
+
+# Once some code had to be stopped, the other tests wait less: code that never ends must not cost minutes in each test.
+IMPATIENCE = 4.0
+OUT_OF_TIME = "not run: the grading took too long; which of your functions takes so long?"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known misunderstanding, and how to recognise it.
+
+    Each variant is a function of a case, which is what a test knows: the model's answers, the arguments, the right
+    value. It returns the value to which the mistake leads, for the diagnosis to compare with what the student got; or
+    True where the mistake explains the case.
+    """
+
+    name: str
+    hint: str  # teaches without giving the line away
+    variants: tuple[Callable[[Any], Any], ...] = field(default=(), repr=False)
+
+    def with_variants(self, *variants: Callable[[Any], Any]) -> "Mistake":
+        """The same mistake, in another question."""
+        return Mistake(self.name, self.hint, variants)
+
+
+Mistakes = Sequence[Mistake]  # which together explain a value; empty where nothing known does
+
+
+def hint_of(mistakes: Mistakes) -> str:
+    """What to tell a student who made these mistakes; empty if there are none."""
+    return "; and ".join(mistake.hint for mistake in mistakes)
+
+
+@dataclass
+class Grading:
+    """One grading: a submission, the sandbox for its code, and the time that is left."""
+
+    homework: Homework
+    submission: Submission
+    sandbox: Sandbox
+    deadline: float = math.inf  # when it must be over, by `time.monotonic()`
+    impatience: float = 1.0  # divides the time that a test may take
+
+
+class PartTest(unittest.TestCase):
+    """Tests of one part of a homework. Each test has a process of its own for the student's code."""
+
+    __test__ = False  # for grader.py, not for pytest
+
+    part: ClassVar[str]  # its number
+    seconds: ClassVar[float | None] = None  # for all calls to one worker; None: what the homework's limits say
+
+    def __init__(self, method: str, grading: Grading):
+        super().__init__(method)
+        self.grading = grading
+        self.score: float | None = None  # of a test that earns a share of its points; None: all or nothing
+        self.partly_lost: PointsLost | None = None  # why it earned only a share
+        self._worker: WorkerClient | None = None
+        self._allowed = self._deadline = 0.0
+
+    def setUp(self) -> None:
+        self.addCleanup(self.start_afresh)
+
+    def start_afresh(self) -> None:
+        """End the process of the student's code; the next call gets a new one."""
+        if self._worker is not None:
+            self.grading.sandbox.release(self._worker)
+            self._worker = None
+
+    def call(
+        self,
+        input: str,
+        file: str,
+        function: str,
+        *arguments: Argument,
+        answerer: Answerer | None = None,
+        stand_in: Reference | None = None,
+        watch: bool = False,
+    ) -> Returned:
+        """What the student's function returns; see `WorkerClient.run`. `input` describes the call to a person.
+
+        Raises:
+            PointsLost: it returned nothing.
+        """
+        if time.monotonic() > self.grading.deadline:
+            raise PointsLost(input, "", OUT_OF_TIME, reason=OUT_OF_TIME)
+        worker = self._worker or self._start_worker()
+        seconds = max(0.1, self._deadline - time.monotonic())
+        try:
+            return worker.run(
+                file, function, *arguments, seconds=seconds, answerer=answerer, stand_in=stand_in, watch=watch
+            )
+        except CallFailed as failed:
+            self.start_afresh()
+            if failed.timed_out:
+                self.grading.impatience = IMPATIENCE
+            raise self._call_failed(input, function, failed) from None
+
+    def _start_worker(self) -> WorkerClient:
+        seconds = self.grading.homework.limits.seconds if self.seconds is None else self.seconds
+        self._worker = self.grading.sandbox.start()
+        self._allowed = seconds / self.grading.impatience
+        self._deadline = min(time.monotonic() + self._allowed, self.grading.deadline)
+        return self._worker
+
+    def _call_failed(self, input: str, function: str, failed: CallFailed) -> PointsLost:
+        if failed.part is not None:
+            reason = f"{failed.part}: {failed.reason}"
+            return PointsLost(input, "", f"{reason}: {failed.details}", reason=reason)
+        expected = f"`{function}` to return a value within {self._allowed:.0f} s"
+        return PointsLost(input, expected, f"{failed.reason}\n{failed.details}".rstrip(), reason=failed.reason)
+
+    def lose(self, input: str, expected: str, got: str, mistakes: Mistakes = (), reason: str = "") -> NoReturn:
+        """Fail this test; `mistakes` explain what the student got.
+
+        Raises:
+            PointsLost: always.
+        """
+        raise PointsLost(input, expected, got, hint_of(mistakes), reason)
+
+    def earn(self, share: float) -> None:
+        """Earn this share, 0 to 1, of the test's points, if nothing fails after that."""
+        self.score = round(self.points * share, 2)
+
+    @property
+    def points(self) -> float:
+        """The points that this test is worth: what its `@weight` says."""
+        return float(getattr(getattr(self, self._testMethodName), "__weight__", 0))
+
+
+def numbers(values: Iterable[Any], at_most: int = 6) -> str:
+    """The first few of `values`, for a person."""
+    flat = np.asarray(values).reshape(-1)
+    return "[" + ", ".join(f"{v:.4g}" for v in flat[:at_most]) + (", …]" if flat.size > at_most else "]")

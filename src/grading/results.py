@@ -1,0 +1,203 @@
+"""Run the tests of a homework, and record what came of them. The renderers of the record are in `report.py`."""
+
+import importlib
+import inspect
+import pkgutil
+import sys
+import time
+import unittest
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any
+
+from src.errors import HomeworkError, PointsLost
+from src.files import ROOT
+from src.grading.homework import Homework
+from src.grading.part_test import Grading, PartTest
+
+SUBMIT = "submit"  # the `part` of a test about submit/, which belongs to no part of the homework
+UNFINISHED = "The grading did not finish; what is listed here was graded before it stopped."
+GRADER_FAILED = "the grader itself failed here, which is not your fault; please tell the staff"
+
+ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What came of one test."""
+
+    __test__ = False  # not a test of pytest's
+
+    part: str
+    number: str
+    name: str
+    score: float
+    max_score: float
+    visibility: str | None  # Gradescope's word for when students see it; None: always
+    output: str  # for the student
+    details: str  # for the staff, and for the student where the test is visible
+
+    @property
+    def passed(self) -> bool:
+        """Whether it earned all of its points, and nothing is wrong."""
+        return self.score == self.max_score and not self.details
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came of a grading, so far or in the end."""
+
+    tests: tuple[TestResult, ...]
+    seconds: float
+    output: str  # about the whole submission
+
+    @property
+    def has_all_points(self) -> bool:
+        """Whether no test lost anything."""
+        return all(test.score == test.max_score for test in self.tests)
+
+
+class Recorder(unittest.TestResult):
+    """Records each test as soon as it is done, and calls `save` with the results so far."""
+
+    def __init__(self, save: Callable[[Results], None]):
+        super().__init__()
+        self._tests: list[TestResult] = []
+        self._save = save
+        self._began = time.monotonic()
+        save(self.results(UNFINISHED))
+
+    def results(self, output: str) -> Results:
+        """The results so far; `output` is about the whole submission."""
+        return Results(tuple(self._tests), round(time.monotonic() - self._began, 2), output)
+
+    def finish(self, notes: Sequence[str]) -> Results:
+        """Save and return the final results."""
+        _show_progress("")
+        results = self.results("\n".join(notes))
+        self._save(results)
+        return results
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        _show_progress(f"{_attribute(test, 'number')} {test.shortDescription()}")
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        super().addSuccess(test)
+        self._record(test, getattr(test, "partly_lost", None))
+
+    def addFailure(self, test: unittest.TestCase, err: ErrorInfo) -> None:
+        super().addFailure(test, err)
+        self._record(test, err[1])
+
+    def addError(self, test: unittest.TestCase, err: ErrorInfo) -> None:
+        super().addError(test, err)
+        self._record(test, err[1])
+
+    def _record(self, test: unittest.TestCase, error: BaseException | None) -> None:
+        assert isinstance(test, PartTest)
+        points = _attribute(test, "weight") or 0
+        is_partial = error is not None and error is test.partly_lost
+        score = test.score if test.score is not None and (error is None or is_partial) else 0.0 if error else points
+        output, details = _texts(error, _attribute(test, "hide_errors"))
+        self._tests.append(
+            TestResult(
+                part=test.part, number=_attribute(test, "number"), name=test.shortDescription() or str(test),
+                score=score, max_score=points, visibility=_attribute(test, "visibility"),
+                output=output, details=details,
+            )
+        )  # fmt: skip
+        self._save(self.results(UNFINISHED))
+
+
+def _texts(error: BaseException | None, hidden: str | None) -> tuple[str, str]:
+    """What the student and what the staff read of a test's `error`; `hidden` is what a hidden test says instead."""
+    if error is None:
+        return "", ""
+    if not isinstance(error, PointsLost):
+        return GRADER_FAILED, f"{type(error).__name__}: {error}"
+    if hidden:
+        return f"{hidden}\n{error.hidden_text()}".rstrip(), error.visible_text()
+    return error.visible_text(), error.visible_text()
+
+
+def _attribute(test: unittest.TestCase, name: str) -> Any:
+    """What gradescope-utils' decorator `name` says at this test."""
+    return getattr(getattr(test, test._testMethodName), f"__{name}__", None)
+
+
+def _show_progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def test_classes(homework: Homework) -> list[type[PartTest]]:
+    """The visible tests of a homework and, where staff/ is present, the hidden ones.
+
+    Raises:
+        HomeworkError: a test belongs to no part of it, or what it imports is missing.
+    """
+    checks = importlib.import_module(f"{homework.package}.checks")
+    names = [f"{checks.__name__}.{module.name}" for module in pkgutil.iter_modules(checks.__path__)]
+    if has_hidden_tests(homework):
+        names.append(f"staff.{homework.name}.hidden_tests")
+    classes = [cls for name in names for cls in _tests_in(_imported(name))]
+    for cls in classes:
+        if getattr(cls, "part", None) not in (*homework.numbers, SUBMIT):
+            place = f"{cls.__module__}.{cls.__name__}"
+            raise HomeworkError(
+                f"{place}: part = {getattr(cls, 'part', None)!r} is not declared in {homework.package}.parts"
+            )
+    return classes
+
+
+def has_hidden_tests(homework: Homework) -> bool:
+    """Whether the hidden tests are here: not in what students get."""
+    return (ROOT / "staff" / homework.name / "hidden_tests.py").exists()
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise HomeworkError(f"{name}: cannot be imported ({error})") from None
+
+
+def _tests_in(module: ModuleType) -> list[type[PartTest]]:
+    """The test classes that `module` itself defines."""
+    classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, PartTest)]
+    names = unittest.defaultTestLoader.getTestCaseNames
+    return [cls for cls in classes if cls.__module__ == module.__name__ and names(cls)]
+
+
+def suite(classes: Sequence[type[PartTest]], grading: Grading) -> unittest.TestSuite:
+    """All tests of these classes, by number; hidden ones last, so that no visible one can tell of them."""
+    names = unittest.defaultTestLoader.getTestCaseNames
+    tests = [cls(name, grading) for cls in classes for name in names(cls)]
+    tests.sort(key=lambda test: (_attribute(test, "hide_errors") is not None, _attribute(test, "number")))
+    return unittest.TestSuite(tests)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What the tests of one part are worth."""
+
+    visible: float
+    hidden: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.visible + self.hidden
+
+
+def points_of(homework: Homework) -> dict[str, Points]:
+    """The points of each part, by number, as the decorators at its tests say."""
+    sums = {number: [0.0, 0.0] for number in homework.numbers}
+    for cls in test_classes(homework):
+        for name in unittest.defaultTestLoader.getTestCaseNames(cls):
+            method = getattr(cls, name)
+            if cls.part in sums:
+                sums[cls.part][hasattr(method, "__hide_errors__")] += float(getattr(method, "__weight__", 0))
+    return {number: Points(*both) for number, both in sums.items()}

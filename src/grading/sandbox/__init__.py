@@ -1,0 +1,11 @@
+"""Run student code where it can do no harm, and take back plain values.
+
+sandbox      the grader's side: the processes of one grading
+client       one worker, seen from the grader: its calls, their limits, what became of them
+fork_server  loads PyTorch and the model once, then forks workers
+worker       the process that runs student code; and the one that runs this project's own code for the grader
+protocol     how messages are sent, and checked on receipt
+messages     the messages
+confine      the rights that a process gives up
+limits       the resources that a process may use
+"""

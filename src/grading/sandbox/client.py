@@ -1,0 +1,248 @@
+"""One worker, seen from the grader: what it is asked, its limits, and what became of a call."""
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from src.errors import CallFailed, ProtocolError, SandboxError, printable
+from src.grading import dependencies
+from src.grading.homework import Homework, Limits
+from src.grading.sandbox.messages import Argument, Call, Raised, Reference, Returned, WorkerReady
+from src.grading.sandbox.protocol import Message, receive, send
+
+START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
+_POLL_SECONDS = 0.2  # between two looks at the clock and at the scratch folder
+_PRINTED_TOO_MUCH = "your code printed far too much"
+_WROTE_TOO_MUCH = "your code wrote more files than it may"
+_PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
+
+
+class Answerer(Protocol):
+    """What answers the questions that a worker asks during a call: a model that lives in the grader."""
+
+    question: type[Message]
+
+    def answer(self, question: Any) -> Message:
+        """The answer to such a question; a ProtocolError ends the call."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker's files are."""
+
+    home: Path  # the only folder in which it may write
+    output: Path  # what it prints
+
+
+class WorkerClient:
+    """One worker. After a call that raised no error and returned no value, its process has ended: start another."""
+
+    def __init__(
+        self, homework: Homework, seed: int, channel: socket.socket, end: Callable[[float], int], place: Place
+    ):
+        self.channel = channel
+        self.fresh = True  # whether the next call imports the student's files anew
+        self.protections = WorkerReady(landlock=False, seccomp=False)
+        self._homework = homework
+        self._seed = seed
+        self._end = end
+        self._place = place
+        self._status: int | None = None  # how the process ended
+        self._calls = 0
+        self._last_look = time.monotonic()  # at the scratch folder
+
+    def __enter__(self) -> "WorkerClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def await_ready(self) -> None:
+        """Wait until the process has given up its rights; no student code has run in it by then.
+
+        Raises:
+            SandboxError: it could not.
+        """
+        try:
+            self.protections = receive(self.channel, WorkerReady, deadline=time.monotonic() + START_SECONDS)
+        except (EOFError, OSError, ProtocolError):
+            self.end(patience=5)  # it may be about to print why
+            raise start_error(self._place.output) from None
+
+    def run(
+        self,
+        file: str,
+        function: str,
+        *arguments: Argument,
+        seconds: float,
+        answerer: Answerer | None = None,
+        stand_in: Reference | None = None,
+        watch: bool = False,
+    ) -> Returned:
+        """Call a student's function and wait for what it returns.
+
+        Args:
+            arguments: plain values, arrays (which become tensors), and references to objects of the worker
+            seconds: of wall-clock time that it may take
+            answerer: answers the questions that the worker asks meanwhile
+            stand_in: replaces another part's function; set by the first call to a worker, it holds for all
+            watch: also find out whether the model was changed
+
+        Raises:
+            CallFailed: it raised something, took too long, broke a limit, or its process died.
+        """
+        deadline = time.monotonic() + seconds
+        call = Call(
+            file, function, arguments, seed=self._seed + self._calls, fresh=self.fresh, watch=watch,
+            stand_in=stand_in if self.fresh else None,
+        )  # fmt: skip
+        self._calls += 1
+        self.fresh = False
+        try:
+            self.channel.settimeout(seconds)
+            send(self.channel, call)
+            return self._outcome(answerer, sum(isinstance(a, np.ndarray) for a in arguments), deadline)
+        except CallFailed:
+            if self._printed_too_much():
+                raise CallFailed(_PRINTED_TOO_MUCH) from None
+            raise
+        except (ProtocolError, EOFError, OSError) as error:
+            raise self._failure(error) from None
+
+    def _outcome(self, answerer: Answerer | None, tensors: int, deadline: float) -> Returned:
+        """What the call returned, which was given so many tensors; until then, questions are answered."""
+        questions = (answerer.question,) if answerer else ()
+        while True:
+            message = self._receive((Returned, Raised, *questions), deadline)
+            if isinstance(message, Returned):
+                if len(message.tensors) != tensors:
+                    raise ProtocolError(f"{len(message.tensors)} tensors came back, not {tensors}")
+                return message
+            if isinstance(message, Raised):
+                raise self._raised(message)
+            assert answerer is not None
+            send(self.channel, answerer.answer(message))
+
+    def _receive(self, expected: tuple[type[Message], ...], deadline: float) -> Message:
+        while not select.select([self.channel], [], [], min(_POLL_SECONDS, max(0, deadline - time.monotonic())))[0]:
+            self._check_scratch()
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        self._check_scratch()
+        return receive(self.channel, *expected, deadline=deadline)
+
+    def _raised(self, message: Raised) -> CallFailed:
+        known = message.part in self._homework.numbers and _PLACE.fullmatch(message.text)
+        if known:
+            return CallFailed("the block is not written yet", message.text, message.part)
+        reasons = {
+            "SystemExit": "your code called exit() instead of returning",
+            "MemoryError": "your code used more memory than it may",
+        }
+        return CallFailed(reasons.get(message.type_name, "your code raised an error"), printable(message.text))
+
+    def _check_scratch(self) -> None:
+        if time.monotonic() - self._last_look < _POLL_SECONDS:
+            return
+        self._last_look = time.monotonic()
+        if _is_too_full(self._place.home, self._homework.limits):
+            self.end()
+            raise CallFailed(_WROTE_TOO_MUCH, self._printed())
+
+    def _failure(self, error: Exception) -> CallFailed:
+        """Why the call did not return, once its process has ended."""
+        timed_out = isinstance(error, TimeoutError)
+        died = isinstance(error, (EOFError, OSError)) and not timed_out
+        status = self.end(patience=2.0 if died else 0.0)
+        printed = self._printed()
+        if self._printed_too_much():
+            return CallFailed(_PRINTED_TOO_MUCH)
+        if timed_out:
+            return CallFailed("your code took too long and was stopped", printed, timed_out=True)
+        if isinstance(error, ProtocolError):
+            return CallFailed("your code's process sent a malformed message", printed)
+        if status < 0 and -status == getattr(signal, "SIGXCPU", None):
+            seconds = self._homework.limits.cpu_seconds
+            return CallFailed(f"your code used more than {seconds} s of processor time", printed)
+        if status < 0:
+            return CallFailed("your code's process crashed", f"{_signal_name(-status)}\n{printed}")
+        return CallFailed("your code ended its process instead of returning", f"exit code {status}\n{printed}")
+
+    def _printed_too_much(self) -> bool:
+        return self._place.output.stat().st_size >= self._homework.limits.file_size
+
+    def _printed(self) -> str:
+        """The beginning of what the student's code printed."""
+        with self._place.output.open("rb") as file:
+            return printable(file.read(2000).decode("utf-8", "replace"))
+
+    def end(self, patience: float = 0) -> int:
+        """End the process and all that it started, and remove what it wrote.
+
+        Returns:
+            how it ended by itself, if it did within `patience` seconds; negative for a signal
+        """
+        if self._status is None:
+            self._status = self._end(patience)
+            self.channel.close()
+            remove(self._place.home)
+        return self._status
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._status is not None
+
+
+def _is_too_full(home: Path, limits: Limits) -> bool:
+    """Whether a process wrote more to `home` than it may."""
+    size = count = 0
+    folders = [(str(home), 0)]
+    while folders:
+        folder, depth = folders.pop()
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                count += 1
+                size += entry.stat(follow_symlinks=False).st_size
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, depth + 1))
+                if size > limits.scratch_size or count > limits.scratch_files or depth > limits.scratch_depth:
+                    return True
+    return False
+
+
+def _signal_name(number: int) -> str:
+    known = {"SIGSEGV": "segmentation fault", "SIGKILL": "killed", "SIGABRT": "aborted"}
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(number).name
+        return known.get(name, name)
+    return f"signal {number}"
+
+
+def start_error(output: Path) -> SandboxError:
+    """The error of a process that did not start, and printed why to `output`."""
+    reason = output.read_text(errors="replace").strip().splitlines()
+    others = dependencies.differing()
+    remedy = f" (installed is {', '.join(others)}; {dependencies.REMEDY})" if others else ""
+    return SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}{remedy}")
+
+
+def remove(folder: Path) -> None:
+    """Remove `folder`, however deep, whatever modes a student's code gave to what is in it."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and shutil.which("rm"):
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(folder)], check=False, stderr=subprocess.DEVNULL)

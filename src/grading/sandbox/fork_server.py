@@ -1,0 +1,131 @@
+"""A process that imports PyTorch and loads the model once, and then only forks workers, as the grader orders.
+
+Where a system cannot fork such a process, the grader starts each worker as a process of its own, which connects back.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+
+import torch
+
+from src.errors import UserError
+from src.grading.sandbox import confine
+from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
+from src.grading.sandbox.protocol import Message, receive, send
+from src.grading.sandbox.worker import WorkerPlugin, serve_reference, serve_student
+
+
+def serve(descriptor: int, module: str, model_name: str) -> None:
+    """Fork workers as the messages on the socket `descriptor` say, until the grader is gone.
+
+    Args:
+        module: the homework's worker module, `src.hwN.worker`
+    """
+    with socket.socket(fileno=descriptor) as control:
+        plugin = _load(module, model_name)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grader, which then ends this process
+        gc.collect()
+        gc.freeze()  # so that collecting garbage in a child does not copy the pages shared with this process
+        send(control, ForkServerReady())
+        users: dict[int, int | None] = {}  # process id of a worker → its user id
+        try:
+            while True:
+                order: Message = receive(control, StartWorker, EndWorker)
+                send(control, _carry_out(order, control, plugin, users))
+        except (EOFError, OSError):
+            for process, user in users.items():
+                _end(process, 0, user)
+
+
+def connect(port: int, module: str, model_name: str) -> None:
+    """Be one worker that connects to the grader on this port; standard input holds the token to prove it."""
+    with socket.create_connection(("127.0.0.1", port)) as channel:
+        plugin = _load(module, model_name)
+        send(channel, Token(sys.stdin.readline().strip()))
+        _serve_as(receive(channel, StartWorker), channel, plugin)
+
+
+def _load(module: str, model_name: str) -> WorkerPlugin:
+    torch.set_num_threads(1)  # the models are small; and a pool of threads would not survive a fork
+    try:
+        plugin = importlib.import_module(module).load(model_name)
+    except UserError as error:
+        sys.exit(str(error))  # the grader reads this line
+    assert isinstance(plugin, WorkerPlugin)
+    return plugin
+
+
+def _serve_as(start: StartWorker, channel: socket.socket, plugin: WorkerPlugin) -> None:
+    if start.role == "student":
+        serve_student(channel, plugin, start)
+    else:
+        serve_reference(channel, plugin)
+
+
+def _carry_out(order: Message, control: socket.socket, plugin: WorkerPlugin, users: dict[int, int | None]) -> Message:
+    if isinstance(order, EndWorker):
+        return Ended(_end(order.process, order.patience, users.pop(order.process)))
+    assert isinstance(order, StartWorker)
+    _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+    process = os.fork()
+    if process == 0:
+        _be_worker(order, control, plugin, *descriptors)
+    users[process] = order.user
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return Forked(process)
+
+
+def _be_worker(start: StartWorker, control: socket.socket, plugin: WorkerPlugin, channel: int, output: int) -> None:
+    """Serve as a worker in a process that was just forked; never returns."""
+    try:
+        os.setsid()
+        control.close()
+        channel, output = os.dup2(channel, 10), os.dup2(output, 11)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.closerange(3, 10)
+        os.closerange(11, 256)
+        # PyTorch makes its pool of threads anew after a fork. Two threads that are the first to ask for it disturb each
+        # other ("Invalid thread pool!"), so it is asked for here.
+        torch.set_num_threads(1)
+        with socket.socket(fileno=channel) as connection:
+            _serve_as(start, connection, plugin)
+        os._exit(0)
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
+        os._exit(70)
+
+
+def _end(process: int, patience: float, user: int | None) -> int:
+    """End `process` and all that it started. Its exit status if it ends within `patience` seconds, or -9."""
+    deadline = time.monotonic() + patience
+    done, status = os.waitpid(process, os.WNOHANG)
+    while not done and time.monotonic() < deadline:
+        time.sleep(0.002)
+        done, status = os.waitpid(process, os.WNOHANG)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process, signal.SIGKILL)
+    if not done:
+        _, status = os.waitpid(process, 0)
+    if user is not None:
+        _kill_all_of(user)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _kill_all_of(user: int) -> None:
+    """Kill whatever runs as `user`, who belongs to this grading alone."""
+    killer = os.fork()
+    if killer == 0:
+        with contextlib.suppress(OSError):
+            confine.become(user)
+            os.kill(-1, signal.SIGKILL)
+        os._exit(0)
+    os.waitpid(killer, 0)

@@ -1,0 +1,146 @@
+"""Every message between the grader, its fork server and its workers. A homework adds its own in `src/hwN/messages.py`.
+
+grader → fork server    StartWorker (with two descriptors), EndWorker
+fork server → grader    ForkServerReady, Forked, Ended
+worker → grader         Token (only where it connects by itself), WorkerReady, then Returned or Raised for each Call
+grader → worker         StartWorker (only where it connects by itself), Call
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.errors import printable
+from src.grading.homework import Limits
+from src.grading.sandbox.protocol import Array, Message
+
+
+@dataclass(frozen=True)
+class Foreign(Message):
+    """A value that cannot be sent: only the name of its type is."""
+
+    type_name: str
+
+
+class Reference(Message):
+    """Stands for an object that only the worker has; a homework declares which there are."""
+
+
+Value = None | bool | int | float | str | Array | Foreign
+Argument = None | bool | int | float | str | Array | Reference
+
+
+@dataclass(frozen=True)
+class StartWorker(Message):
+    """Start a worker, and what it may use."""
+
+    role: str  # "student" or "reference"
+    questions: str  # the folder of student code
+    home: str  # the only folder in which it may write
+    user: int | None  # the unprivileged user that it becomes, where the grader is root
+    keep_reading: bool  # whether that user may read files whatever their modes
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class EndWorker(Message):
+    """End a worker, and all that it started, after `patience` seconds to end by itself."""
+
+    process: int
+    patience: float
+
+
+@dataclass(frozen=True)
+class ForkServerReady(Message):
+    """The fork server has loaded everything."""
+
+
+@dataclass(frozen=True)
+class Forked(Message):
+    """A worker was started."""
+
+    process: int
+
+
+@dataclass(frozen=True)
+class Ended(Message):
+    """A worker has ended, with this exit status; negative for a signal."""
+
+    status: int
+
+
+@dataclass(frozen=True)
+class Token(Message):
+    """Proof that a connection comes from the worker which the grader has started."""
+
+    token: str
+
+
+@dataclass(frozen=True)
+class WorkerReady(Message):
+    """The worker has given up its rights; which of the kernel's two protections are in place."""
+
+    landlock: bool
+    seccomp: bool
+
+
+@dataclass(frozen=True)
+class Call(Message):
+    """Call a student's function."""
+
+    file: str
+    function: str
+    arguments: tuple[Argument, ...]  # an array becomes a tensor
+    seed: int  # of all random numbers
+    fresh: bool  # whether to import the student's files anew
+    watch: bool  # whether to find out if the model was changed
+    stand_in: Reference | None  # replaces another part's function, on which this one depends
+
+
+@dataclass(frozen=True)
+class Raised(Message):
+    """The function raised an error."""
+
+    type_name: str
+    text: str
+    part: str | None  # the part whose block is not written yet, where that is the reason
+
+
+@dataclass(frozen=True)
+class Returned(Message):
+    """The function returned."""
+
+    kind: str  # tensor, numpy, plain or other
+    dtype: str  # of a tensor or an array; else the name of the type
+    value: Value
+    requires_grad: bool
+    model_changed: bool
+    tensors: tuple[Array, ...]  # the tensors among the arguments, as they were after the call
+
+    def number(self) -> float | None:
+        """The value as a float if it is one number or bool of any kind, or a string that holds one; else None."""
+        if isinstance(self.value, np.ndarray) and self.value.size == 1:
+            return float(self.value.reshape(()))
+        if isinstance(self.value, (int, float)):
+            with contextlib.suppress(OverflowError):
+                return float(self.value)
+        if isinstance(self.value, str):
+            with contextlib.suppress(ValueError):
+                return float({"True": "1", "False": "0"}.get(self.value, self.value))
+        return None
+
+    def description(self) -> str:
+        """What it is, for a person, in a few words."""
+        dtype = printable(self.dtype[:80])
+        if isinstance(self.value, np.ndarray):
+            what = "tensor" if self.kind == "tensor" else "NumPy array"
+            content = f" with the value {self.value.reshape(()):.6g}" if self.value.size == 1 else ""
+            return f"a {what} of shape {self.value.shape} and type {dtype}{content}"
+        if self.value is None:
+            return "nothing (None)"
+        if self.kind == "plain":
+            return f"{printable(str(self.value)[:60])} ({dtype})"
+        return f"a value of type {dtype}"

@@ -1,0 +1,297 @@
+"""The grader's side of the sandbox: the processes of one grading, and what they may read and write."""
+
+import contextlib
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from src.errors import ProtocolError, SandboxError
+from src.files import ROOT
+from src.grading.homework import Homework
+from src.grading.sandbox import confine
+from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
+from src.grading.sandbox.limits import can_limit
+from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
+from src.grading.sandbox.protocol import M, Message, receive, send
+
+MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
+PRIVATE = ("staff", "tests", ".git", "dist")  # what a student worker may never read
+_SYSTEM = (
+    "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64",
+    "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu",
+)  # fmt: skip
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_BOOT = (
+    "import os, sys; sys.path[:0] = [sys.argv.pop(1)]; "
+    "sys.path += [p for p in sys.argv.pop(1).split(os.pathsep) if p not in sys.path]; "
+    "from src.grading.sandbox.worker import main; main()"
+)
+_PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
+_BOOT_COMMAND = (*_PYTHON, "-c", _BOOT, str(ROOT), os.pathsep.join(sys.path[1:]))
+
+
+class Sandbox:
+    """Processes for one grading of one questions folder. Use it as a context manager."""
+
+    def __init__(self, homework: Homework, questions: Path, model_name: str, seed: int = 0):
+        """`questions` is copied to a scratch folder; student code sees only the copy."""
+        self.homework = homework
+        self.model_name = model_name
+        self.seed = seed
+        # Elsewhere than on Linux, a fork of a process that has loaded PyTorch may hang.
+        self.forks = sys.platform == "linux" and hasattr(os, "fork") and can_limit()
+        self.user = confine.unused_user(os.getpid()) if self.forks and os.geteuid() == 0 else None
+        self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
+        self._scratch.chmod(0o711)
+        self.questions = _copy_for_others(questions, self._scratch / "questions")
+        self._server = ForkServer(homework, model_name, self._scratch / "fork-server.txt") if self.forks else None
+        self._reference: WorkerClient | None = None
+        self._spare: WorkerClient | None = None  # without fork, a worker is used again as long as it lives
+        self._weaknesses: list[str] = []
+        needed = [*_library(), str(self._scratch.parent)]
+        self._keep_reading = bool(confine.landlock_version()) and not all(map(confine.is_open_to_others, needed))
+
+    def __enter__(self) -> "Sandbox":
+        try:
+            if self.forks:
+                with self.start() as worker:  # so that what does not work is known before anything is graded
+                    self._weaknesses = self._missing(worker)
+                if self.user is not None and not worker.protections.landlock:
+                    _close_to_others([ROOT / name for name in PRIVATE])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in (self._reference, self._spare):
+            if worker is not None:
+                worker.end()
+        if self.user is not None and self._weaknesses:
+            _remove_files_of(self.user)
+        if self._server is not None:
+            self._server.close()
+        remove(self._scratch)
+
+    def weaknesses(self) -> list[str]:
+        """What this machine cannot protect the grader from, a line each; empty where everything is in place."""
+        if not self.forks:
+            return ["student code runs in a process of its own, under a time limit, but with all of your rights"]
+        return self._weaknesses
+
+    def _missing(self, worker: WorkerClient) -> list[str]:
+        whose, missing = "your" if self.user is None else "other users'", []
+        if self.user is None:
+            missing.append("student code runs as you, not as a user without rights")
+        if not worker.protections.landlock:
+            missing.append(f"this kernel has no Landlock: student code can read {whose} files, and write where all may")
+        if not worker.protections.seccomp:
+            missing.append("this kernel has no seccomp filter: student code can start processes and use the network")
+        return missing
+
+    def ask(self, question: Message, expected: type[M]) -> M:
+        """The reference worker's answer to `question`, a message of the class `expected`.
+
+        Raises:
+            SandboxError: that process died.
+        """
+        self._reference = self._reference or self.start("reference")
+        try:
+            send(self._reference.channel, question)
+            deadline = time.monotonic() + START_SECONDS
+            return receive(self._reference.channel, expected, deadline=deadline, max_blob=MAX_ANSWER)
+        except (EOFError, OSError, ProtocolError):
+            self._reference.end()
+            self._reference = None
+            raise SandboxError("the process that asks the model for expected values died; run again") from None
+
+    def start(self, role: str = "student") -> WorkerClient:
+        """A student worker, fresh where processes can fork; or the reference worker.
+
+        Raises:
+            SandboxError: it does not start.
+        """
+        if role == "student" and self._spare is not None:
+            worker, self._spare = self._spare, None
+            return worker
+        home = Path(tempfile.mkdtemp(prefix="home-", dir=self._scratch))
+        if self.user is not None:
+            os.chown(home, self.user, self.user)
+        place = Place(home, home.with_name(home.name + "-output"))
+        project = (ROOT / name for name in ("src", *self.homework.readable(self.model_name)))
+        order = StartWorker(
+            role=role, questions=str(self.questions), home=str(home), user=self.user, keep_reading=self._keep_reading,
+            readable=(*_library(), *_SYSTEM, str(self.questions), *map(str, project)),
+            writable=(str(home), *_DEVICES), limits=self.homework.limits,
+        )  # fmt: skip
+        worker = self._fork(self._server, order, place) if self._server else self._spawn(order, place)
+        worker.await_ready()
+        return worker
+
+    def release(self, worker: WorkerClient) -> None:
+        """Take back a student worker that is not needed any more."""
+        if self.forks or worker.ended:
+            worker.end()
+        else:
+            worker.fresh = True
+            self._spare = worker
+
+    def _fork(self, server: "ForkServer", order: StartWorker, place: Place) -> WorkerClient:
+        ours, theirs = socket.socketpair()
+        with theirs, place.output.open("wb") as file:
+            process = server.ask(order, Forked, (theirs.fileno(), file.fileno())).process
+
+        def end(patience: float) -> int:
+            try:
+                return server.ask(EndWorker(process, float(patience)), Ended).status
+            except SandboxError:
+                return -signal.SIGKILL
+
+        return WorkerClient(self.homework, self.seed, ours, end, place)
+
+    def _spawn(self, order: StartWorker, place: Place) -> WorkerClient:
+        token = secrets.token_hex(16)
+        with socket.create_server(("127.0.0.1", 0)) as listener, place.output.open("wb") as file:
+            port = listener.getsockname()[1]
+            process = subprocess.Popen(
+                _worker_command("connect", port, self.homework, self.model_name),
+                stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment(),
+            )  # fmt: skip
+            assert process.stdin is not None
+            process.stdin.write(token.encode() + b"\n")
+            process.stdin.close()
+            deadline = time.monotonic() + START_SECONDS
+            while not select.select([listener], [], [], 0.2)[0]:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    raise start_error(place.output)
+            channel, _ = listener.accept()
+        try:
+            if receive(channel, Token, deadline=deadline).token != token:
+                raise SandboxError("another program connected to the sandbox; run again")
+            send(channel, order)
+        except (OSError, EOFError, ProtocolError):
+            _ended_process(process)(5)
+            raise start_error(place.output) from None
+        return WorkerClient(self.homework, self.seed, channel, _ended_process(process), place)
+
+
+class ForkServer:
+    """The process that forks workers; see `fork_server.py`. One that dies is started again, once."""
+
+    def __init__(self, homework: Homework, model_name: str, log: Path):
+        self._homework = homework
+        self._model_name = model_name
+        self._log = log
+        self._start()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                _worker_command("fork", theirs.fileno(), self._homework, self._model_name),
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=_environment(), start_new_session=True,
+            )  # fmt: skip
+        self._control = ours
+        self._is_ready = False
+
+    def ask(self, order: Message, expected: type[M], descriptors: Sequence[int] = ()) -> M:
+        """The fork server's answer to `order`, a message of the class `expected`.
+
+        Raises:
+            SandboxError: it died.
+        """
+        for is_last in (False, True):
+            try:
+                deadline = time.monotonic() + START_SECONDS
+                if not self._is_ready:
+                    receive(self._control, ForkServerReady, deadline=deadline)
+                    self._is_ready = True
+                send(self._control, order)
+                if descriptors:
+                    socket.send_fds(self._control, [b"x"], list(descriptors))
+                return receive(self._control, expected, deadline=time.monotonic() + START_SECONDS)
+            except (EOFError, OSError, ProtocolError):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(5)  # it may be about to print why it ends
+                self.process.kill()
+                self.process.wait()
+                if is_last or not descriptors:
+                    break
+                self._start()
+        raise start_error(self._log)
+
+    def close(self) -> None:
+        """End it, and with it all of its workers."""
+        self._control.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _worker_command(mode: str, where: int, homework: Homework, model_name: str) -> list[str]:
+    return [*_BOOT_COMMAND, mode, str(where), f"{homework.package}.worker", model_name]
+
+
+def _environment() -> dict[str, str]:
+    """The few environment variables that a worker gets."""
+    kept = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+    fixed = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
+    return {name: os.environ[name] for name in kept if name in os.environ} | fixed
+
+
+def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]:
+    """A function that ends `process`, as `WorkerClient` wants it."""
+
+    def end(patience: float) -> int:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(patience)
+        process.kill()
+        return process.wait()
+
+    return end
+
+
+def _copy_for_others(source: Path, target: Path) -> Path:
+    """A copy of the folder `source` that every user can read; returns `target`."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return target
+
+
+def _library() -> list[str]:
+    """Where Python and its packages lie."""
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places |= {path for path in sys.path if path and not ROOT.is_relative_to(path) and os.path.isdir(path)}
+    places |= {path for path in (sys.prefix, sys.base_prefix) if path not in ("/", "/usr", "/usr/local")}
+    return sorted(places - {str(ROOT)})
+
+
+def _close_to_others(paths: Sequence[Path]) -> None:
+    """Take the rights of users other than owner and group off the paths that exist."""
+    for path in paths:
+        if path.exists() and path.stat().st_mode & 0o007:
+            path.chmod(path.stat().st_mode & 0o770)
+
+
+def _remove_files_of(user: int) -> None:
+    """Remove what `user` left in the folders in which everybody may write."""
+    for place in (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")):
+        for path in place.iterdir() if place.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if path.lstat().st_uid == user:
+                    remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -1,0 +1,182 @@
+"""The process that runs student code, and the one that runs this project's own code for the grader.
+
+A *student worker* gives up its rights, then calls student code. A *reference worker* answers what a homework's tests
+ask of the model itself; it is not confined, and no student code runs in it. Neither holds a hidden test or a score.
+
+A homework adds what only it knows in `src/hwN/worker.py`: a function `load(model_name)` that returns a
+`WorkerPlugin`. That module is named to the worker when it starts.
+"""
+
+import contextlib
+import os
+import random
+import socket
+import sys
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.errors import ProtocolError, StudentCodeError
+from src.grading import student_code
+from src.grading.sandbox import confine
+from src.grading.sandbox.limits import apply_limits
+from src.grading.sandbox.messages import (
+    Call,
+    Foreign,
+    Raised,
+    Reference,
+    Returned,
+    StartWorker,
+    Value,
+    WorkerReady,
+)
+from src.grading.sandbox.protocol import DTYPES, Array, Message, receive, send
+
+MAX_VALUES = 2_000_000  # elements of a tensor that a student's function may return
+
+
+class WorkerPlugin:
+    """What a homework adds to a worker. These are the defaults; a homework overrides what it needs."""
+
+    answers_to: tuple[type[Message], ...] = ()  # what the grader may ask of a reference worker
+
+    def answer(self, question: Any) -> Message:
+        """The answer to one of `answers_to`, by this project's own code."""
+        raise ProtocolError(f"no answer to {type(question).__name__}")
+
+    def resolve(self, reference: Reference, channel: socket.socket) -> Any:
+        """The object for which `reference` stands; it may ask the grader over `channel`."""
+        raise ProtocolError(f"nothing stands behind {type(reference).__name__}")
+
+    def stand_in(self, questions: Path, replacement: Reference) -> None:
+        """Replace another part's function in the student's modules."""
+        raise ProtocolError(f"{type(replacement).__name__} replaces nothing")
+
+    def to_student(self, tensor: Tensor) -> Tensor:
+        """A tensor among the arguments, as the student's code expects it."""
+        return tensor
+
+    def from_student(self, tensor: Tensor) -> Tensor:
+        """The inverse of `to_student`."""
+        return tensor
+
+    def fingerprint(self) -> Hashable:
+        """Something that differs once student code has changed the model."""
+        return None
+
+
+def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWorker) -> None:
+    """Give up all rights as `start` says, then answer calls until the grader is gone."""
+    os.chdir(start.home)
+    os.environ.update(HOME=start.home, TMPDIR=start.home)
+    apply_limits(start.limits, own_user=start.user is not None)
+    if start.user is not None:
+        confine.become(start.user, start.keep_reading)
+    confine.bind_to_parent()
+    landlock = confine.restrict_paths(map(Path, start.readable), map(Path, start.writable))
+    send(channel, WorkerReady(landlock, seccomp=confine.filter_syscalls()))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            send(channel, run_call(receive(channel, Call), plugin, Path(start.questions), channel))
+
+
+def serve_reference(channel: socket.socket, plugin: WorkerPlugin) -> None:
+    """Answer the grader's questions about the model until it is gone."""
+    send(channel, WorkerReady(landlock=False, seccomp=False))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            send(channel, plugin.answer(receive(channel, *plugin.answers_to)))
+
+
+def run_call(call: Call, plugin: WorkerPlugin, questions: Path, channel: socket.socket) -> Returned | Raised:
+    """Call a student's function in the folder `questions`, and describe what it returned or raised."""
+    torch.manual_seed(call.seed)
+    np.random.seed(call.seed % 2**32)
+    random.seed(call.seed)
+    try:
+        if call.fresh:
+            student_code.forget()
+        if call.stand_in is not None:
+            plugin.stand_in(questions, call.stand_in)
+        function = student_code.load_function(questions, call.file, call.function)
+        arguments = [_argument(value, plugin, channel) for value in call.arguments]
+        before = plugin.fingerprint() if call.watch else None
+        value = function(*arguments)
+        changed = call.watch and plugin.fingerprint() != before
+        tensors = [plugin.from_student(a).detach().numpy() for a in arguments if isinstance(a, Tensor)]
+        kind, dtype, content, requires_grad = described(value)
+        return Returned(kind, dtype, content, requires_grad, changed, tuple(tensors))
+    except StudentCodeError as error:
+        return Raised("StudentCodeError", _anonymous(str(error), questions), None)
+    except BaseException as error:
+        return _raised(error, questions)
+
+
+def _raised(error: BaseException, questions: Path) -> Raised:
+    failure = student_code.failure(error, questions)
+    text = failure.text if failure else f"{type(error).__name__}: {error}"
+    part = failure.part if failure else None
+    if failure and part is not None:
+        text = failure.place
+    name = type(error).__name__ if type(error).__module__ == "builtins" else "an error of its own kind"
+    if isinstance(error, RuntimeError) and "can't allocate memory" in text:
+        name = "MemoryError"  # PyTorch's way to say it
+    return Raised(name, _anonymous(text, questions), part)
+
+
+def _anonymous(text: str, questions: Path) -> str:
+    """`text` without the place of the folder `questions`."""
+    folder = str(questions)
+    text = text.replace(os.path.relpath(folder), "questions").replace(folder, "questions")
+    return text.encode("utf-8", "replace").decode()[:4000]
+
+
+def _argument(value: Any, plugin: WorkerPlugin, channel: socket.socket) -> Any:
+    if isinstance(value, np.ndarray):
+        return plugin.to_student(as_tensor(value))
+    return plugin.resolve(value, channel) if isinstance(value, Reference) else value
+
+
+def as_tensor(array: Array) -> Tensor:
+    """A tensor with a copy of `array`."""
+    return torch.from_numpy(array.copy())
+
+
+def described(value: Any) -> tuple[str, str, Value, bool]:
+    """`value` as plain data: its kind, its type, its content (see `Returned`), and whether it requires a gradient."""
+    if isinstance(value, Tensor) and value.is_complex():
+        return "other", f"{value.dtype}", Foreign("complex tensor"), False
+    if isinstance(value, Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        content: Value = Foreign(f"{dtype} tensor")
+        with contextlib.suppress(Exception):
+            array = value.detach().to("cpu").to_dense()
+            content = _small(array.float().numpy() if dtype not in DTYPES else array.numpy(), content)
+        return "tensor", dtype, content, bool(value.requires_grad)
+    if isinstance(value, (np.ndarray, np.generic)):
+        array_ = np.asarray(value)
+        return "numpy", array_.dtype.name, _small(array_, Foreign("NumPy array")), False
+    too_large = (type(value) is int and value.bit_length() > 1000) or (type(value) is str and len(value) > 1000)
+    if type(value) in (type(None), bool, float, int, str) and not too_large:
+        return "plain", type(value).__name__, value, False
+    return "other", type(value).__name__[:80], Foreign(type(value).__name__), False
+
+
+def _small(array: Array, otherwise: Value) -> Value:
+    """`array`, if it can be sent."""
+    return array if array.size <= MAX_VALUES and array.dtype.name in DTYPES else otherwise
+
+
+def main() -> None:
+    """Start as `fork FD MODULE MODEL`, a fork server on that socket, or `connect PORT MODULE MODEL`, one worker."""
+    from src.grading.sandbox import fork_server
+
+    mode, where, module, model_name = sys.argv[1:]
+    if mode == "fork":
+        fork_server.serve(int(where), module, model_name)
+    else:
+        fork_server.connect(int(where), module, model_name)

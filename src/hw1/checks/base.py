@@ -1,0 +1,95 @@
+"""The base of homework 1's tests, and the language models on which they try student code."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from src.grading.part_test import PartTest
+from src.grading.sandbox.client import Answerer
+from src.grading.sandbox.messages import Reference
+from src.grading.sandbox.sandbox import Sandbox
+from src.hw1.messages import (
+    AskLogits,
+    Encode,
+    Encoded,
+    GPT2Config,
+    GPT2Model,
+    GPT2Past,
+    Ids,
+    Logits,
+    LogitsAnswer,
+)
+from src.model.config import Config, model_config
+
+
+class LanguageModel(Protocol):
+    """What a test needs of a language model: a table model (see `oracle`), or the bundled GPT-2."""
+
+    @property
+    def description(self) -> str:
+        """What it is, for a person."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens that it knows."""
+
+    @property
+    def reference(self) -> Reference:
+        """What stands for it among the arguments of a call."""
+
+    @property
+    def answerer(self) -> Answerer | None:
+        """What answers a worker's calls of it; None where the worker has the model itself."""
+
+    def config(self, top_k: int) -> Reference:
+        """What stands for its config."""
+
+    def past_of(self, ids: Ids) -> Reference:
+        """What stands for its past after `ids` (B, T)."""
+
+    def logits(self, ids: Ids) -> Logits:
+        """What it answers to `ids` (B, T): logits (B, T, V)."""
+
+
+class BundledGPT2:
+    """The bundled GPT-2, which only workers have; the reference worker is asked for expected values."""
+
+    description = "the bundled GPT-2"
+    reference = GPT2Model()
+    answerer = None
+
+    def __init__(self, sandbox: Sandbox):
+        self._sandbox = sandbox
+        self._config = model_config(sandbox.model_name)
+        self.vocab_size = self._config.vocab_size
+
+    def config(self, top_k: int) -> GPT2Config:
+        """What stands for its config, whose top_k this must be."""
+        assert top_k == self._config.top_k
+        return GPT2Config()
+
+    def past_of(self, ids: Ids) -> GPT2Past:
+        """What stands for its past after `ids` (B, T)."""
+        return GPT2Past(ids)
+
+    def logits(self, ids: Ids) -> Logits:
+        """What it answers to `ids` (B, T): logits (B, T, V)."""
+        return self._sandbox.ask(AskLogits(ids), LogitsAnswer).logits
+
+
+class GPT2Test(PartTest):
+    """A test that may use the bundled GPT-2."""
+
+    @cached_property
+    def config(self) -> Config:
+        """The bundled model's config."""
+        return model_config(self.grading.sandbox.model_name)
+
+    @cached_property
+    def gpt2(self) -> BundledGPT2:
+        """The bundled model."""
+        return BundledGPT2(self.grading.sandbox)
+
+    def encode(self, texts: Sequence[str]) -> tuple[Ids, ...]:
+        """The token ids of each text, (T,)."""
+        return self.grading.sandbox.ask(Encode(tuple(texts)), Encoded).ids

@@ -1,0 +1,70 @@
+"""The tests of `temperature_scale` with horizon 2: does it scale the joint distribution of the next two tokens?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from gradescope_utils.autograder_utils.decorators import number, weight
+
+from src.errors import PointsLost
+from src.hw1.checks.base import GPT2Test, LanguageModel
+from src.hw1.checks.sampling import SINGLE_DRAWS, SampleCall, counts_alone, draws_rightly, frequencies
+from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probabilities, scaled
+from src.hw1.hints.horizon import HorizonCase, diagnose_horizon
+from src.hw1.messages import Ids
+from src.hw1.oracle import TableModel, fits, same_distribution, top_k
+
+
+class HorizonTest(GPT2Test):
+    """`temperature_scale` with horizon 2 scales the joint distribution of the next two tokens."""
+
+    part = "6.7"
+
+    @number("6.7.1")
+    @weight(2.5)
+    def test_horizon(self) -> None:
+        """Scales the joint distribution of two tokens, and sums over the second"""
+        check_marginal(self, TableModel(12, seed=6701), np.array([[2, 7, 1]]), 5, (0.95, 0.6))
+
+
+def check_marginal(test: GPT2Test, model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> None:
+    """`temperature_scale` with horizon 2 is the exact marginal of the scaled joint, after `ids` (1, T)."""
+    logits = filtered_logits(model, ids, k)
+    for case in _cases(model, ids, k, temperatures):
+        call = ScaleCall(model, ids, logits, k, case.temperature, 2)
+        got = scaled(test, call, untouched=False)[0]
+        right = np.full(model.vocab_size, -np.inf)
+        right[case.candidates] = case.right
+        if not same_distribution(got, right):
+            tokens = np.argsort(right)[::-1][: min(SHOWN, len(case.candidates))]
+            expected, shown = probabilities(right, tokens), probabilities(got, tokens)
+            mistakes = diagnose_horizon(got, case)
+            test.lose(call.description, expected, shown, mistakes, "the distribution is wrong")
+
+
+def _cases(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[HorizonCase]:
+    """What the model answers after `ids` (1, T) and each of the top k tokens, for each temperature."""
+    logits = top_k(model.logits(ids)[0, -1], k)
+    candidates = np.flatnonzero(np.isfinite(logits))
+    longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
+    second, alone = (model.logits(text)[:, -1] for text in (longer, candidates[:, None]))
+    return [HorizonCase(candidates, logits[candidates], second, alone, k, t) for t in temperatures]
+
+
+def check_sampling(test: GPT2Test, model: TableModel, prompt: Ids, k: int, temperature: float) -> None:
+    """`sample` draws from the marginal of the scaled joint, after `prompt` (1, T).
+
+    Where it draws wrongly without a temperature, too, nothing is lost here: the tests of `sample` say so.
+    """
+    (case,) = _cases(model, prompt, k, (temperature,))
+    right = np.zeros(model.vocab_size)
+    right[case.candidates] = np.exp(case.right)
+    call = SampleCall(model, prompt, k, 1, temperature, 2, times=SINGLE_DRAWS)
+    try:
+        counts = counts_alone(test, call)
+        if not fits(counts, right):
+            expected, got = frequencies("the new token", right, counts)
+            reason = "sample does not draw as temperature_scale says"
+            test.lose(call.description, expected, got, reason=reason)
+    except PointsLost as lost:
+        if draws_rightly(test, model, prompt, k):
+            raise lost from None

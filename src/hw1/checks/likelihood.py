@@ -1,0 +1,78 @@
+"""The tests of `log_likelihood`: is it the right number, and a plain one?"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from gradescope_utils.autograder_utils.decorators import number, weight
+
+from src.grading.part_test import Mistakes
+from src.hw1.checks.base import GPT2Test, LanguageModel
+from src.hw1.hints.likelihood import NOT_A_FLOAT, REVERSED, LikelihoodCase, diagnose_likelihood
+from src.hw1.messages import Ids
+from src.hw1.oracle import TableModel, close, log_likelihood
+
+SENTENCE = "The model assigns a probability to every sentence, and this one should be rather likely."
+
+
+class LikelihoodTest(GPT2Test):
+    """`log_likelihood` returns the log-likelihood of a text, in nats."""
+
+    part = "6.4"
+
+    @number("6.4.1")
+    @weight(3)
+    def test_table(self) -> None:
+        """Is the sum of the log-probabilities of all tokens but the first"""
+        texts = [np.random.default_rng(6401 + n).integers(0, 12, n) for n in (4, 9, 30)]
+        check_values(self, TableModel(12, seed=6402), texts)
+
+    @number("6.4.2")
+    @weight(1)
+    def test_type(self) -> None:
+        """Is a plain Python float, and leaves the model as it was"""
+        check_type(self, SENTENCE)
+
+
+def check_values(test: GPT2Test, model: LanguageModel, texts: Sequence[Ids]) -> None:
+    """`log_likelihood` is right for each of `texts`, (T,) each."""
+    *lengths, last = (str(len(text)) for text in texts)
+    input = f"`log_likelihood` of texts of {', '.join(lengths)} and {last} tokens, with {model.description}"
+    values, cases = [], []
+    for ids in texts:
+        arguments = (model.reference, ids[None])
+        returned = test.call(input, "likelihood.py", "log_likelihood", *arguments, answerer=model.answerer)
+        value = returned.number()
+        if value is None:
+            reason = "log_likelihood must return one number"
+            test.lose(input, "a number for each text", returned.description(), reason=reason)
+        values.append(value)
+        cases.append(LikelihoodCase(model.logits(ids[None])[0], ids))
+    right = [log_likelihood(case.logits, case.ids) for case in cases]
+    if not all(map(close, values, right)):
+        mistakes = diagnose_likelihood(values, cases) or _reversal(values, model, texts)
+        test.lose(input, _listed(right), _listed(values), mistakes, reason="the values are wrong")
+
+
+def _reversal(values: Sequence[float], model: LanguageModel, texts: Sequence[Ids]) -> Mistakes:
+    """The mistake of reading all texts backwards, if that leads to `values`."""
+    backwards = [ids[::-1].copy() for ids in texts]
+    right = [log_likelihood(model.logits(ids[None])[0], ids) for ids in backwards]
+    return (REVERSED,) if all(map(close, values, right)) else ()
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def check_type(test: GPT2Test, text: str) -> None:
+    """`log_likelihood` returns a plain Python float and leaves the model as it was."""
+    input = f"`log_likelihood` of a sentence, with {test.gpt2.description}"
+    (ids,) = test.encode([text])
+    returned = test.call(input, "likelihood.py", "log_likelihood", test.gpt2.reference, ids[None], watch=True)
+    if not (returned.kind == "plain" and type(returned.value) is float and math.isfinite(returned.value)):
+        got = returned.description() + (" that requires a gradient" if returned.requires_grad else "")
+        mistakes = (NOT_A_FLOAT,) if returned.number() is not None else ()
+        test.lose(input, "a Python float", got, mistakes, "the result is not a Python float")
+    if returned.model_changed:
+        test.lose(input, "the model to stay as it was", "the model was changed", reason="the model was changed")

@@ -1,0 +1,131 @@
+"""The tests of `temperature_scale` with horizon 1: does it scale the next token's distribution?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gradescope_utils.autograder_utils.decorators import number, weight
+
+from src.errors import PointsLost
+from src.grading.part_test import numbers
+from src.hw1.checks.base import GPT2Test, LanguageModel
+from src.hw1.checks.sampling import check_draws, draws_rightly
+from src.hw1.hints.temperature import IN_PLACE, WRONG_SHAPE, TemperatureCase, diagnose_scaling
+from src.hw1.messages import FILTERED, Ids, Logits
+from src.hw1.oracle import AnyFloats, TableModel, log_softmax, same_distribution, top_k
+
+SHOWN = 6  # of the probabilities
+
+
+class TemperatureTest(GPT2Test):
+    """`temperature_scale` with horizon 1 scales the distribution of the next token."""
+
+    part = "6.6"
+
+    @number("6.6.1")
+    @weight(2.5)
+    def test_scaling(self) -> None:
+        """Scales the next token's distribution, exp(log p / T)"""
+        ids = np.array([[1, 2], [8, 3]])
+        check_scaling(self, TableModel(10, seed=6601), ids, 5, (0.95, 0.5, 2.0), untouched=False)
+
+    @number("6.6.2")
+    @weight(1)
+    def test_no_scaling(self) -> None:
+        """Changes nothing without a temperature, and never the caller's logits"""
+        check_no_scaling(self, TableModel(10, seed=6602), np.array([[1, 2], [8, 3]]), 5)
+
+
+@dataclass(frozen=True)
+class ScaleCall:
+    """The arguments of `temperature_scale`."""
+
+    model: LanguageModel
+    ids: Ids  # the text so far, (B, T)
+    logits: Logits  # after it, filtered, (B, V)
+    k: int
+    temperature: float | None
+    horizon: int
+
+    @property
+    def description(self) -> str:
+        """The call, for a person."""
+        return (
+            f"`temperature_scale` with logits of shape {self.logits.shape}, temperature = {self.temperature}, "
+            f"temperature_horizon = {self.horizon}, and {self.model.description}"
+        )
+
+
+def filtered_logits(model: LanguageModel, ids: Ids, k: int) -> Logits:
+    """The logits after `ids` (B, T), (B, V), as `top_k_logits` leaves them."""
+    logits = model.logits(ids)[:, -1]
+    kept = np.isfinite(top_k(logits, k))
+    return np.where(kept, logits, np.float32(FILTERED)).astype(np.float32)
+
+
+def scaled(test: GPT2Test, call: ScaleCall, untouched: bool) -> AnyFloats:
+    """The logits (B, V) that `temperature_scale` returns, once they have this shape.
+
+    With `untouched`, it must not have changed the caller's logits, either.
+    """
+    arguments = (
+        call.logits, call.model.reference, call.model.past_of(call.ids), call.model.config(call.k),
+        call.temperature, call.horizon,
+    )  # fmt: skip
+    returned = test.call(call.description, "sample.py", "temperature_scale", *arguments, answerer=call.model.answerer)
+    value = returned.value
+    is_logits = returned.kind == "tensor" and isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    if not isinstance(value, np.ndarray) or not is_logits or value.shape != call.logits.shape:
+        expected = f"`temperature_scale` to return a tensor of logits of shape {call.logits.shape}"
+        test.lose(call.description, expected, returned.description(), (WRONG_SHAPE,), "wrong shape or type")
+    if untouched and not np.array_equal(returned.tensors[0], call.logits):
+        expected, got = "the caller's logits to stay as they are", "`temperature_scale` changed them"
+        test.lose(call.description, expected, got, (IN_PLACE,), "the caller's logits were changed")
+    return value
+
+
+def check_scaling(
+    test: GPT2Test, model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float], untouched: bool
+) -> None:
+    """`temperature_scale` with horizon 1 is right at each temperature, for the logits after `ids` (B, T)."""
+    logits = filtered_logits(model, ids, k)
+    for temperature in temperatures:
+        call = ScaleCall(model, ids, logits, k, temperature, 1)
+        got, right = scaled(test, call, untouched), logits.astype(np.float64) / temperature
+        if same_distribution(got, right):
+            continue
+        mistakes = diagnose_scaling(got, TemperatureCase(logits, temperature))
+        row = next(i for i in range(len(ids)) if not same_distribution(got[i : i + 1], right[i : i + 1]))
+        tokens = np.argsort(right[row])[::-1][:SHOWN]
+        expected = f"{probabilities(right[row], tokens)} in row {row}"
+        test.lose(call.description, expected, probabilities(got[row], tokens), mistakes, "the distribution is wrong")
+
+
+def probabilities(logits: AnyFloats, tokens: Ids) -> str:
+    """The probabilities that `logits` (V,) give to some tokens, for a person."""
+    with np.errstate(invalid="ignore"):
+        p = np.exp(log_softmax(logits))[tokens]
+    return f"probabilities {numbers(p)} of the tokens {tokens.tolist()}"
+
+
+def check_no_scaling(test: GPT2Test, model: LanguageModel, ids: Ids, k: int) -> None:
+    """Without a temperature, `temperature_scale` returns the logits as they are; with one, the caller's stay."""
+    logits = filtered_logits(model, ids, k)
+    for temperature in (None, 0.7):
+        call = ScaleCall(model, ids, logits, k, temperature, 1)
+        got = scaled(test, call, untouched=True)
+        if temperature is None and not np.array_equal(np.maximum(got, np.float32(FILTERED)), logits):
+            expected, got_first = f"the logits as they are, {numbers(logits[0])}", numbers(got[0])
+            test.lose(call.description, expected, got_first, reason="with temperature=None the logits were changed")
+
+
+def check_sampling(test: GPT2Test, model: TableModel, prompts: Ids, k: int, temperature: float) -> None:
+    """`sample` draws at the temperature.
+
+    Where it draws wrongly without one, too, nothing is lost here: the tests of `sample` say so.
+    """
+    try:
+        check_draws(test, model, prompts, k, temperature)
+    except PointsLost as lost:
+        if draws_rightly(test, model, prompts, k):
+            raise lost from None

@@ -1,0 +1,42 @@
+"""Mistakes that occur in several questions, and how a diagnosis finds the one that explains a value."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from src.grading.part_test import Mistake, Mistakes
+from src.hw1.oracle import AnyFloats, same_distribution
+
+DOUBLE_SOFTMAX = Mistake(
+    "double softmax",
+    "it looks as if a softmax was taken twice; which functions expect logits, which expect probabilities?",
+)
+OVER_THE_BATCH = Mistake(
+    "over the batch", "a softmax runs over the wrong axis; for each text, the probabilities of all tokens sum to 1"
+)
+UNCHANGED = Mistake("unchanged", "the temperature changes nothing here")
+MULTIPLIED = Mistake(
+    "multiplied",
+    "it looks as if the temperature is multiplied; a low temperature should make likely tokens even more likely",
+)
+SQUARED = Mistake("squared", "it looks as if the temperature is applied twice")
+RETURNED_PROBABILITIES = Mistake(
+    "returned probabilities",
+    "these are probabilities; the caller takes the softmax of what you return, so return logits",
+)
+FILTER_LOST = Mistake("filter lost", "tokens that were filtered out can be drawn again")
+
+
+def first_that_applies(mistakes: Iterable[Mistake], case: Any) -> Mistakes:
+    """The first of `mistakes` that has a variant which is true of `case`; empty if there is none."""
+    for mistake in mistakes:
+        if any(variant(case) for variant in mistake.variants):
+            return (mistake,)
+    return ()
+
+
+def first_that_gives(got: AnyFloats, mistakes: Iterable[Mistake], case: Any) -> Mistakes:
+    """The first of `mistakes` that has a variant whose logits define the same distributions as `got`."""
+    for mistake in mistakes:
+        if any(same_distribution(got, variant(case)) for variant in mistake.variants):
+            return (mistake,)
+    return ()

@@ -1,0 +1,143 @@
+"""The declaration of homework 1: its parts, what each runs and what each leaves in submit/.
+
+Importing it must be quick: no PyTorch and no NumPy, so that --help and mistyped options answer at once.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from src.errors import ConfigError
+from src.grading.homework import Homework, Part, Settings
+from src.hw1.artifacts import decisions_file, likelihoods_file, pickled, picture, samples_file
+from src.hw1.dataset import DATASETS, read_pieces, read_snippets
+from src.model import config as model_configs
+
+if TYPE_CHECKING:
+    from src.hw1.run import Run
+
+DEFAULT_MODEL = "gpt2"
+TEMPERATURE = 0.95
+PROMPTS = 5
+HORIZON2_TOKENS = 100
+
+Files = Mapping[str, bytes]
+
+SAMPLES = samples_file("samples.txt", PROMPTS)
+SAMPLES_TEMPERATURE = samples_file("samples_temperature0-95.txt", PROMPTS)
+SAMPLES_HORIZON2 = samples_file("samples_temperature0-95_horizon2.txt", 1)
+LIKELIHOODS = tuple(map(likelihoods_file, DATASETS))
+HISTOGRAMS = tuple(picture(f"{dataset.name}.png") for dataset in DATASETS)
+OVERVIEW = picture("histograms.png")
+CLASSIFICATION = decisions_file("classification.pkl")
+
+
+def write_samples(run: "Run") -> Files:
+    """Five abstracts, continued."""
+    return {SAMPLES.name: run.sample(run.prompts(PROMPTS), run.config.n_ctx // 2)}
+
+
+def write_likelihoods(run: "Run") -> Files:
+    """The log-likelihood of every text of the three data sets, and their histograms."""
+    log_likelihood = run.function("likelihood.py", "log_likelihood")
+    texts = {dataset: read_pieces(run.data / dataset.file) for dataset in DATASETS}
+    values: dict[str, list[float]] = {dataset.name: [] for dataset in DATASETS}
+    pairs = [(dataset.name, text) for dataset in DATASETS for text in texts[dataset]]
+    for name, text in run.progress(pairs, "log-likelihoods", "text"):
+        value = log_likelihood(run.model, run.encode(text))
+        if type(value) is not float or not math.isfinite(value):
+            raise run.wrong_value("likelihood.py", "log_likelihood", value, "a finite Python float")
+        values[name].append(value)
+    run.release_memory()
+    import numpy as np
+
+    from src.hw1 import plots  # matplotlib is slow to import, and only this part draws
+
+    arrays = {name: np.array(of_dataset) for name, of_dataset in values.items()}
+    drawn = [plots.histogram(dataset, arrays[dataset.name]) for dataset in DATASETS]
+    return {
+        **{file.name: pickled(array) for file, array in zip(LIKELIHOODS, arrays.values(), strict=True)},
+        **{file.name: content for file, content in zip(HISTOGRAMS, drawn, strict=True)},
+        OVERVIEW.name: plots.overview(arrays),
+    }
+
+
+def write_classification(run: "Run") -> Files:
+    """For each of the 300 snippets, whether the student's classifier calls it random."""
+    classification = run.function("classifier.py", "classification")
+    decisions = []
+    for text in run.progress(read_snippets(run.data / "snippets.pkl"), "classifying", "text"):
+        decision = classification(run.model, run.encode(text))
+        if type(decision) is not bool:
+            raise run.wrong_value("classifier.py", "classification", decision, "True or False")
+        decisions.append(decision)
+    return {CLASSIFICATION.name: pickled(decisions)}
+
+
+def write_samples_temperature(run: "Run") -> Files:
+    """Five abstracts, continued at a temperature."""
+    samples = run.sample(run.prompts(PROMPTS), run.config.n_ctx // 2, TEMPERATURE, horizon=1)
+    return {SAMPLES_TEMPERATURE.name: samples}
+
+
+def write_samples_horizon2(run: "Run") -> Files:
+    """One abstract, continued at a temperature with horizon 2."""
+    return {SAMPLES_HORIZON2.name: run.sample(run.prompts(PROMPTS)[:1], HORIZON2_TOKENS, TEMPERATURE, horizon=2)}
+
+
+def rerun(made_with: Settings) -> str:
+    """The command that makes the artifacts again, with the same model."""
+    model = made_with.get("model")
+    return "python main.py" + (f" --model {model}" if model != DEFAULT_MODEL else "")
+
+
+def settings_problem(made_with: Settings, root: Path) -> str | None:
+    """How the config of a run differs from that of today, below `root`."""
+    model = str(made_with.get("model"))
+    try:
+        config = model_configs.model_config(model, root)
+    except ConfigError as error:
+        return f"was made with a model that is not here ({error})"
+    if made_with.get("config") == config_record(config):
+        return None
+    return f"was made with another config.yml of {model} than the present one"
+
+
+def config_record(config: model_configs.Config) -> object:
+    """A config as run.json holds it."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+# The order of the parts is that of the work: sampling takes the most memory, the classifier and the likelihoods leave
+# kernels for each length of text in it, and the likelihoods matplotlib.
+HOMEWORK = Homework(
+    name="hw1",
+    slug="cs236.hw1.2023",
+    program="main.py",
+    parts=(
+        Part("6.3", "Sampling", "sample.py", "sample", write_samples, (SAMPLES,)),
+        Part(
+            "6.6", "Temperature, horizon 1", "sample.py", "temperature_scale", write_samples_temperature,
+            (SAMPLES_TEMPERATURE,), needs=("6.3",),
+        ),
+        Part(
+            "6.7", "Temperature, horizon 2", "sample.py", "temperature_scale", write_samples_horizon2,
+            (SAMPLES_HORIZON2,), needs=("6.3",), bonus=True,
+        ),
+        Part(
+            "6.5", "Classifier", "classifier.py", "classification", write_classification, (CLASSIFICATION,),
+            needs=("6.4",),
+        ),
+        Part(
+            "6.4", "Log-likelihood", "likelihood.py", "log_likelihood", write_likelihoods,
+            (*LIKELIHOODS, *HISTOGRAMS, OVERVIEW),
+        ),
+    ),
+    readable=lambda model: (f"checkpoints/{model}",),
+    find_model=lambda name: model_configs.model_config(name).name,
+    settings_problem=settings_problem,
+    rerun=rerun,
+)  # fmt: skip

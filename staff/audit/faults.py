@@ -1,0 +1,260 @@
+"""Faults on the grader's side: what goes wrong there must never look like a student's zero or full score."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import CourseworkError
+from src.files import ROOT
+from src.grading.results import GRADER_FAILED, UNFINISHED
+from staff.audit.case import Case
+from staff.audit.grading import GraderRun, run_grader
+from staff.audit.subject import Subject
+from staff.release import autograder_files, copy_tree
+
+MOMENTS = (0.5, 0.9, 1.4, 2.0, 2.6, 3.2, 4.0, 5.0)  # seconds after which the grader is killed
+
+Check = Callable[[Subject, Path], list[str]]  # a homework and an empty folder → what is not as it should be
+
+
+class FaultImpossible(CourseworkError):
+    """This machine cannot produce the fault."""
+
+
+def _answers(subject: Subject, folder: Path) -> Path:
+    """The reference answers as a zip."""
+    path = folder / "answers.zip"
+    Case(subject, "right", "reference", "").write(path, {})
+    return path
+
+
+def _tree(subject: Subject, folder: Path) -> Path:
+    """A copy of the grader, as Gradescope has it."""
+    tree = folder / "tree"
+    copy_tree(autograder_files(subject.homework), tree)
+    return tree
+
+
+def _graded(subject: Subject, folder: Path, submission: Path | None = None, **options: Any) -> GraderRun:
+    place = folder / "grading"
+    place.mkdir(mode=0o711)
+    return run_grader(subject, submission or _answers(subject, folder), place, **options)
+
+
+def _refused(run: GraderRun, *says: str) -> list[str]:
+    """Problems unless the grader ended with one clear line and no points, and told the student why, too."""
+    found = []
+    if run.exit_code in (0, None):
+        found.append(f"exit code {run.exit_code}")
+    line = run.stderr.strip()
+    if not line.startswith("error: ") or "\n" in line:
+        found.append(f"not one line: {line[-300:]!r}")
+    found += [f"the line does not say {text!r}: {line}" for text in says if text not in line]
+    if run.results.get("score") != 0 or "could not be graded" not in run.results.get("output", ""):
+        found.append(f"results.json says {run.results.get('score')}, {run.results.get('output')!r}")
+    return found + run.left
+
+
+def killed(subject: Subject, folder: Path) -> list[str]:
+    """The grader is killed at one of eight moments"""
+    found, submission = [], _answers(subject, folder)
+    for moment in MOMENTS:
+        place = folder / f"{moment}"
+        place.mkdir()
+        results = place / "results.json"
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "grader.py"), "--submission", str(submission), "--json", str(results)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(place)},
+        )  # fmt: skip
+        while not results.exists() and process.poll() is None:  # the moments count from the first results.json on
+            time.sleep(0.01)
+        time.sleep(moment)
+        over = process.poll() is not None
+        process.kill()
+        process.wait()
+        try:
+            content = json.loads(results.read_text(encoding="utf-8"))
+        except ValueError:
+            found.append(f"after {moment} s, results.json is not JSON")
+            continue
+        if content["score"] != round(sum(test["score"] for test in content["tests"]), 2):
+            found.append(f"after {moment} s, the score is not the sum of the tests' scores")
+        if over == (UNFINISHED in content["output"]):
+            found.append(f"after {moment} s, results.json says {content['output']!r}")
+    return found
+
+
+def full_disk(subject: Subject, folder: Path) -> list[str]:
+    """The disk is full where the results go, or where submissions are unpacked"""
+    found = []
+    for where in ("results", "tmp"):
+        disk = folder / where
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode:
+            raise FaultImpossible("no small disk can be mounted here")
+        try:
+            (disk / "filler").write_bytes(b"x" * 61440)  # which leaves 4096 bytes
+            command = [sys.executable, str(ROOT / "grader.py"), "--submission", str(_answers(subject, folder))]
+            results = (disk if where == "results" else folder) / "results.json"
+            process = subprocess.run(
+                [*command, "--json", str(results)], capture_output=True, text=True, check=False,
+                env=os.environ | ({"TMPDIR": str(disk)} if where == "tmp" else {}),
+            )  # fmt: skip
+            content = json.loads(results.read_text(encoding="utf-8"))
+            if process.returncode == 0 or content["score"] >= sum(subject.points.values()):
+                found.append(f"{where}: exit code {process.returncode}, score {content['score']}")
+            if not process.stderr.startswith("error: ") or "No space left" not in process.stderr:
+                found.append(f"{where}: {process.stderr.strip()[-300:]!r}")
+            if not content["output"]:
+                found.append(f"{where}: results.json does not say that anything is wrong")
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=False)
+    return found
+
+
+def _weights(subject: Subject, tree: Path) -> Path:
+    """The weights of the model with which `tree` grades."""
+    places = subject.homework.readable(subject.model)
+    return next(path for place in places for path in (tree / place).rglob("*.safetensors"))
+
+
+def missing_model(subject: Subject, folder: Path) -> list[str]:
+    """The model's weights are missing"""
+    tree = _tree(subject, folder)
+    weights = _weights(subject, tree)
+    weights.unlink()
+    return _refused(_graded(subject, folder, root=tree), "is missing", weights.name)
+
+
+def damaged_model(subject: Subject, folder: Path) -> list[str]:
+    """The model's weights are cut off"""
+    tree = _tree(subject, folder)
+    weights = _weights(subject, tree)
+    os.truncate(weights, 1_000_000)
+    return _refused(_graded(subject, folder, root=tree), weights.name)
+
+
+def _empty_environment(folder: Path) -> Path:
+    """The Python of a new virtual environment without any package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    return folder / "venv" / "bin" / "python"
+
+
+def other_library(subject: Subject, folder: Path) -> list[str]:
+    """Another PyTorch is installed, with which the model does not work"""
+    python = _empty_environment(folder)
+    script = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip())
+    (packages / "real.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages / "torch").mkdir()
+    (packages / "torch" / "__init__.py").write_text(
+        "__version__ = '1.4.0'\nraise ImportError('a library of another age')\n"
+    )
+    (packages / "torch-1.4.0.dist-info").mkdir()
+    (packages / "torch-1.4.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.4.0\n")
+    return _refused(_graded(subject, folder, python=str(python)), "torch 1.4.0 instead of", "another age")
+
+
+def missing_library(subject: Subject, folder: Path) -> list[str]:
+    """A package is not installed"""
+    run = _graded(subject, folder, python=str(_empty_environment(folder)))
+    if run.exit_code == 1 and "missing in" in run.stderr and run.stderr.count("\n") == 1:
+        return run.left
+    return [run.stderr[-300:] or f"exit code {run.exit_code}"]
+
+
+def broken_test(subject: Subject, folder: Path) -> list[str]:
+    """A hidden test itself has a mistake"""
+    tree = _tree(subject, folder)
+    _break_a_test(tree / subject.hidden_tests)
+    run = _graded(subject, folder, root=tree)
+    failed = [test for test in run.results.get("tests", []) if GRADER_FAILED in test.get("output", "")]
+    found = list(run.left)
+    if len(failed) != 1 or run.exit_code != 1:
+        found.append(f"of {len(failed)} tests it is said that the grader failed; exit code {run.exit_code}")
+    expected = dict(subject.points)
+    for test in failed:
+        expected[subject.part_of_test(test["number"]) or ""] -= test["max_score"]
+    if run.points() != expected:
+        found.append(f"points {run.points()}")
+    return found
+
+
+def _break_a_test(path: Path) -> None:
+    """Let the first test in the file at `path` use a name that does not exist."""
+    source = path.read_text(encoding="utf-8")
+    tests = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    test = next(node for node in tests if node.name.startswith("test_"))
+    statement = test.body[1]  # after the docstring, which is its name
+    lines = source.splitlines(keepends=True)
+    lines.insert(statement.lineno - 1, " " * statement.col_offset + "no_such_check(self)\n")
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def missing_data(subject: Subject, folder: Path) -> list[str]:
+    """The texts for a test are missing"""
+    tree = _tree(subject, folder)
+    (tree / subject.data).unlink()
+    run = _graded(subject, folder, root=tree)
+    found = list(run.left)
+    if GRADER_FAILED not in run.output() or run.exit_code != 1:
+        found.append(f"nothing says that the grader failed: {run.output()[-300:]!r}")
+    return found
+
+
+def _unusable(about: str, write: Callable[[Path], object], *says: str) -> Check:
+    """The check that what `write` makes is refused, and that the message contains all of `says`."""
+
+    def check(subject: Subject, folder: Path) -> list[str]:
+        submission = folder / "submission.zip"
+        write(submission)
+        return _refused(_graded(subject, folder, submission), *says)
+
+    check.__doc__ = about
+    return check
+
+
+def _zip_of(names: Sequence[str]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, "")
+
+    return write
+
+
+def empty_files(subject: Subject, folder: Path) -> list[str]:
+    """All files of the questions are there, and empty"""
+    submission = folder / "submission.zip"
+    _zip_of([f"questions/{name}" for name in subject.homework.question_files])(submission)
+    run = _graded(subject, folder, submission)
+    found = list(run.left)
+    if run.points() != dict.fromkeys(subject.points, 0.0) or "has no function" not in run.output():
+        found.append(f"{run.points()}, {run.output()[:300]!r}")
+    return found
+
+
+FAULTS: Mapping[str, Check] = {
+    "killed": killed,
+    "full-disk": full_disk,
+    "missing-model": missing_model,
+    "damaged-model": damaged_model,
+    "other-library": other_library,
+    "missing-library": missing_library,
+    "broken-test": broken_test,
+    "missing-data": missing_data,
+    "empty-zip": _unusable("The submission is an empty zip", _zip_of([]), "holds none of"),
+    "empty-folders": _unusable("The zip holds only folders", _zip_of(["questions/", "submit/"]), "holds none of"),
+    "empty-file": _unusable("The submission is a file of 0 bytes", Path.touch, "is damaged or not a zip"),
+    "no-file": _unusable("There is no submission", lambda path: None, "there is no such file"),
+    "other-homework": _unusable("The zip holds something else", _zip_of(["README.md", "main.c"]), "holds none of"),
+    "empty-files": empty_files,
+}

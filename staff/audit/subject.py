@@ -1,0 +1,87 @@
+"""The homework that is audited, found by its name, and where its pieces are."""
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from src.errors import HomeworkError
+from src.files import ROOT, shown
+from src.grading.homework import Homework
+from src.grading.results import points_of
+from src.grading.sandbox.client import Answerer
+from src.grading.sandbox.protocol import Message
+from staff.declaration import load_homework, solution_folder
+
+DEFAULT_HOMEWORK = "hw1"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A homework, and what the audit has to know about it. Its folder `staff/NAME/` holds the rest."""
+
+    homework: Homework
+    points: Mapping[str, float]  # part → what all of its tests are worth
+    hints: Mapping[str, str] = field(repr=False)  # name of a mistake → what a student is told about it
+    data: Path  # a file, relative to the project, without which one of the tests cannot work
+    answerer: Callable[[], Answerer]  # makes what answers the questions that student code asks during a call
+    questions: tuple[Message, ...]  # such questions, all of them valid
+
+    @property
+    def cases(self) -> Path:
+        """The folder of its cases, one folder a kind."""
+        return self._folder / "cases"
+
+    @property
+    def solution(self) -> Path:
+        """The folder of the reference answers."""
+        return solution_folder(self.homework)
+
+    @property
+    def hidden_tests(self) -> Path:
+        """The file of the hidden tests, relative to the project."""
+        return (self._folder / "hidden_tests.py").relative_to(ROOT)
+
+    @property
+    def labels(self) -> list[Path]:
+        """The files of what the hidden tests compare with."""
+        return sorted((self._folder / "labels").glob("*"))
+
+    @property
+    def model(self) -> str:
+        """The name of the model that the grader uses."""
+        return self.homework.find_model("bundled")
+
+    @property
+    def _folder(self) -> Path:
+        return ROOT / "staff" / self.homework.name
+
+    def part_of_test(self, number: str) -> str | None:
+        """The part to which the test with this number belongs; None for a test about submit/."""
+        return next((part for part in self.points if number.startswith(f"{part}.")), None)
+
+
+@functools.cache
+def load_subject(name: str = DEFAULT_HOMEWORK) -> Subject:
+    """The homework called `name`.
+
+    Raises:
+        HomeworkError: there is none, or it lacks what the audit needs.
+    """
+    homework = load_homework(name)
+    path = ROOT / "staff" / name / "audit_facts.py"
+    if not path.exists():
+        raise HomeworkError(
+            f"{shown(path)}: is missing; staff/{DEFAULT_HOMEWORK}/audit_facts.py shows what it must hold"
+        )
+    facts = importlib.import_module(f"staff.{name}.audit_facts")
+    hints = importlib.import_module(f"{homework.package}.hints").HINTS
+    return Subject(
+        homework,
+        points={number: points.total for number, points in points_of(homework).items()},
+        hints={mistake: entry.hint for mistake, entry in hints.items()},
+        data=facts.DATA,
+        answerer=facts.answerer,
+        questions=facts.QUESTIONS,
+    )

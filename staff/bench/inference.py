@@ -1,0 +1,162 @@
+"""What calls of the model cost, without a decoding loop around them, and what bfloat16 changes in its output."""
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.files import ROOT
+from src.grading.student_code import load_function
+from src.hw1.dataset import DATASETS, Dataset, read_pieces
+from src.model import checkpoint
+from src.model.codec import Codec, load_codec
+from src.model.config import BUNDLED, Config, model_config
+from src.model.gpt2 import GPT2
+from staff.bench import implementations
+from staff.bench.implementations import SMALL, SOLUTION, Ours
+from staff.bench.measurements import Measurements
+from staff.bench.timing import in_turn, ratio
+
+
+@torch.inference_mode()
+def lookahead(measurements: Measurements, rounds: int) -> None:
+    """A look ahead from one past at 40 candidates for the next token."""
+    model, config = implementations.ours(SMALL)
+    scale = load_function(SOLUTION, "sample.py", "temperature_scale")
+    top_k = load_function(SOLUTION, "sample.py", "top_k_logits")
+    token, candidates = torch.zeros(1, 1, dtype=torch.long), torch.arange(config.top_k).unsqueeze(1)
+    _, past = model(torch.randint(config.vocab_size, (1, 24)))  # as long as main.py's prompts
+
+    def step() -> Tensor:
+        nonlocal past
+        logits, past = model(token, past=past)
+        return logits
+
+    def step_only() -> None:
+        step()
+
+    def look_ahead() -> None:
+        model(candidates, past=past)
+
+    def step_of_horizon2() -> None:
+        logits = top_k(step()[:, -1], config.top_k)
+        logits = scale(logits, model, past, config, 0.95, 2)
+        torch.multinomial(torch.softmax(logits, dim=-1), 1)
+
+    jobs = {"step": step_only, "ahead": look_ahead, "horizon 2": step_of_horizon2}
+    times = in_turn(jobs, 4 * rounds, "looking ahead")
+    ahead, horizon2 = (ratio(times[job], times["step"]) for job in ("ahead", "horizon 2"))
+    note = f"a step takes {statistics.median(times['step']) * 1e3:.1f} ms"
+    measurements.add("40 candidates from one past / one step", ahead, "times", -4, note)
+    measurements.add("a whole step of horizon 2 / one step", horizon2, "times", -5.5)
+
+
+@torch.inference_mode()
+def likelihood(measurements: Measurements, rounds: int) -> None:
+    """The log-likelihoods of the histograms' texts, with the reference answer."""
+    model = Ours(SMALL)
+    codec = _codec(model.config)
+    texts = [codec.encode(text) for dataset in DATASETS for text in _pieces(dataset)[::2]]
+    library = implementations.transformers(model.config)
+    log_likelihood = load_function(SOLUTION, "likelihood.py", "log_likelihood")
+
+    def all_texts(call: Callable[[Tensor], tuple[Tensor, Any]]) -> None:
+        for text in texts:
+            log_likelihood(call, text)
+
+    jobs: dict[str, Callable[[], float | None]] = {
+        "ours": lambda: all_texts(model.model),
+        "transformers": lambda: all_texts(lambda ids: (library(ids).logits, None)),
+        "products": lambda: sum(model.products(1, 0, text.size(1)) for text in texts),
+    }
+    times = in_turn(jobs, rounds, "likelihoods")
+    compared, products = ratio(times["transformers"], times["ours"]), ratio(times["products"], times["ours"])
+    note = f"{statistics.median(times['ours']) / len(texts) * 1e3:.1f} ms a text"
+    measurements.add("log-likelihoods: transformers / ours", compared, "times", 1.1, note)
+    measurements.add("log-likelihoods: only the products / ours", products, "", 0.85)
+
+
+@torch.inference_mode()
+def bfloat16(measurements: Measurements, rounds: int) -> None:
+    """How far bfloat16's distributions are from float32's, for the bundled model; nothing is timed."""
+    (model, config), (half_model, _) = implementations.ours(BUNDLED), implementations.ours(BUNDLED, "bfloat16")
+    codec = _codec(config)
+    top_k = load_function(SOLUTION, "sample.py", "top_k_logits")
+    distances = []
+    for dataset in DATASETS:
+        for text in _pieces(dataset)[::5]:
+            ids = codec.encode(text)
+            p, q = (top_k(m(ids)[0][0].float(), config.top_k).softmax(-1) for m in (model, half_model))
+            distances.append((p - q).abs().sum(-1) / 2)
+    total = torch.cat(distances)
+    what = f"{BUNDLED}: total variation between bfloat16 and float32,"
+    measurements.add(f"{what} mean", total.mean().item(), "")
+    measurements.add(f"{what} 99% below", total.quantile(0.99).item(), "")
+
+
+def _codec(config: Config) -> Codec:
+    files = checkpoint.locate(config)
+    return load_codec(files.encoder, files.merges)
+
+
+def _pieces(dataset: Dataset) -> list[str]:
+    return read_pieces(ROOT / "data" / dataset.file)
+
+
+@torch.inference_mode()
+def growth(measurements: Measurements, rounds: int) -> None:
+    """How the cost of a call grows with its sizes; the exponent is that between the two largest sizes."""
+    model, _ = implementations.ours(SMALL)
+    step, add = functools.partial(_step, model), functools.partial(_add_growth, measurements, rounds)
+    add("a token after so many", {n: step(1, n) for n in (64, 128, 256, 512, 1000)})
+    add("a text of so many tokens", {n: _text(model, n) for n in (64, 128, 256, 512, 1024)})
+    add("a step of so many prompts", {n: step(n, 64) for n in (1, 4, 16, 64)})
+    add("a look ahead at so many candidates", {n: step(1, 100, n) for n in (1, 4, 16, 40, 100, 300, 1000)})
+    mini = model_config(BUNDLED)
+    sizes = {}
+    for shape in ((mini.n_layer, mini.n_embd, mini.n_head), (12, 768, 12), (24, 1024, 16)):
+        other = implementations.of_shape(*shape)
+        sizes[sum(p.numel() for p in other.parameters()) // 10**6] = _step(other, 1, 100)
+    add("a step of so many million parameters", sizes)
+
+
+def _step(model: GPT2, batch: int, context: int, candidates: int | None = None) -> Callable[[], float]:
+    """A job: seconds of a step of `batch` prompts after `context` tokens, or of a look ahead at `candidates`."""
+
+    def run() -> float:
+        _, past = model(torch.zeros(batch, context, dtype=torch.long))
+        ids = torch.zeros(1, 1, dtype=torch.long).expand(candidates or batch, 1)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            _, longer = model(ids, past=past)
+            times.append(time.perf_counter() - began)
+            past = past if candidates else longer
+        return statistics.median(times[1:])
+
+    return run
+
+
+def _text(model: GPT2, tokens: int) -> Callable[[], float]:
+    """A job: seconds of one call on a text of `tokens` tokens."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        model(torch.zeros(1, 1, dtype=torch.long).expand(1, tokens))
+        return time.perf_counter() - began
+
+    return run
+
+
+def _add_growth(measurements: Measurements, rounds: int, what: str, jobs: Mapping[int, Callable[[], float]]) -> None:
+    times = in_turn(jobs, rounds, what)
+    milliseconds = {n: statistics.median(times[n]) * 1e3 for n in jobs}
+    measurements.add_curve("growth", what, milliseconds)
+    (n0, t0), (n1, t1) = list(milliseconds.items())[-2:]
+    note = ", ".join(f"{n}: {t:.3g}" for n, t in milliseconds.items()) + " ms"
+    measurements.add(f"{what}: exponent at the end", math.log(t1 / t0) / math.log(n1 / n0), "", None, note)

@@ -1,0 +1,120 @@
+"""The hidden tests of homework 1: the same checks as in src/hw1/checks/, on cases that students do not know.
+
+The grader adds them where this file is present. Students see a hidden test's name and hint once the grades are
+published (`VISIBILITY`), never its numbers.
+"""
+
+import json
+
+import numpy as np
+from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
+
+from src.files import ROOT
+from src.hw1.checks import classifier, horizon, likelihood, sampling, temperature
+from src.hw1.checks.base import GPT2Test
+from src.hw1.dataset import DATASETS, read_snippets
+from src.hw1.oracle import TableModel
+
+VISIBILITY = "after_published"  # or "visible", "hidden", "after_due_date"
+HIDDEN = hide_errors("This test is hidden.")
+
+
+class HiddenSamplingTest(GPT2Test):
+    part = "6.3"
+
+    @number("6.3.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_draws(self) -> None:
+        """Draws follow the right distribution for other prompts and another top k (hidden)"""
+        prompts = np.array([[1, 8, 8, 2], [15, 0, 4, 4], [9, 9, 9, 9]])
+        sampling.check_draws(self, TableModel(16, seed=7302), prompts, k=4)
+        sampling.check_draws(self, TableModel(9, seed=7301), np.array([[3]]), k=0)
+
+    @number("6.3.4")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_feeding(self) -> None:
+        """Continues from the new token, for a single prompt too, and with the bundled GPT-2 (hidden)"""
+        sampling.check_feeding(self, TableModel(11, seed=7303), np.array([[4, 10, 1]]), length=9, k=3)
+        sampling.check_feeding(self, TableModel(11, seed=7304), np.array([[2], [7], [0], [2]]), length=1, k=0)
+        sampling.check_draws_alone(self, TableModel(10, seed=7305), np.array([[6, 1]]), k=4)
+        texts = [
+            "We show that a bound on the error of a linear predictor can be found from few samples.",
+            "What ho, my lord, the morning comes too soon upon the tower and the sleeping guard of the king.",
+        ]
+        sampling.check_gpt2_samples(self, texts, tokens=12, length=16)
+
+
+class HiddenLikelihoodTest(GPT2Test):
+    part = "6.4"
+    seconds = 100.0  # enough to run the model anew for each token of a text as long as its context
+
+    @number("6.4.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_table(self) -> None:
+        """Right for the shortest texts and for long ones (hidden)"""
+        texts = [np.random.default_rng(7401 + n).integers(0, 13, n) for n in (2, 2, 3, 17, 64)]
+        likelihood.check_values(self, TableModel(13, seed=7402), texts)
+
+    @number("6.4.4")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_gpt2(self) -> None:
+        """Right for GPT-2, up to a text as long as its context (hidden)"""
+        play = (ROOT / "data" / "plays.txt").read_text(encoding="utf-8")
+        (ids,) = self.encode([play[5000:11000]])
+        likelihood.check_values(self, self.gpt2, [ids[:2], ids[20:61], ids[: self.config.n_ctx]])
+
+
+class HiddenClassifierTest(GPT2Test):
+    part = "6.5"
+    seconds = 60.0
+
+    @number("6.5.3")
+    @weight(3.5)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_snippets(self) -> None:
+        """Tells snippets apart (hidden)"""
+        labels = json.loads((ROOT / "staff" / "hw1" / "labels" / "snippets.json").read_text(encoding="utf-8"))
+        labelled = list(zip(read_snippets(ROOT / "data" / "snippets.pkl"), labels, strict=True))
+        of_kind = {dataset: [text for text, label in labelled if label == dataset.name] for dataset in DATASETS}
+        classifier.earn_by_decisions(self, {dataset: texts[::7] for dataset, texts in of_kind.items()})
+
+
+class HiddenTemperatureTest(GPT2Test):
+    part = "6.6"
+
+    @number("6.6.3")
+    @weight(3.5)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_scaling(self) -> None:
+        """Right at other temperatures, for a whole batch, without damage to the caller's logits (hidden)"""
+        ids = np.array([[1, 2, 3], [9, 0, 9], [4, 4, 4], [0, 7, 1]])
+        temperature.check_scaling(self, TableModel(10, seed=7601), ids, 6, (0.25, 1.0, 1.7, 6.0), untouched=True)
+        temperature.check_scaling(self, TableModel(10, seed=7602), ids[:1], 0, (0.6,), untouched=True)
+        temperature.check_sampling(self, TableModel(9, seed=7603), ids[:2] % 9, 5, 0.4)
+
+
+class HiddenHorizonTest(GPT2Test):
+    part = "6.7"
+
+    @number("6.7.2")
+    @weight(2.5)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_horizon(self) -> None:
+        """Right at other temperatures and with the bundled GPT-2 (hidden)"""
+        ids = np.array([[3, 3, 12, 5, 8]])
+        horizon.check_marginal(self, TableModel(14, seed=7701), ids, 6, (0.5, 1.0, 2.2))
+        horizon.check_marginal(self, TableModel(8, seed=7702), np.array([[6]]), 3, (0.8,))
+        horizon.check_sampling(self, TableModel(8, seed=7750), np.array([[5, 2]]), 4, 0.3)
+        (text,) = self.encode(["The regret of this algorithm is bounded by the square root of the"])
+        horizon.check_marginal(self, self.gpt2, text[None], self.config.top_k, (0.9,))

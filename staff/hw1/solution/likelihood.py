@@ -1,0 +1,24 @@
+"""Problem 6.4: the log-likelihood of a text."""
+
+import torch
+from torch import LongTensor, nn
+
+
+def log_likelihood(
+    model: nn.Module,  # a GPT-2: model(token_ids) returns (logits, past); logits[:, i] say what follows token i
+    text: LongTensor,  # (1, T), the token ids of a text
+) -> float:
+    """The log-likelihood of `text` under the model, in nats: Σ_i log p(x_i | x_<i), from the second token to the last.
+
+    The first token is given, so it is not counted. The result is a Python float.
+    """
+    with torch.no_grad():
+        # TODO 6.4: run the model on `text`, turn its logits (1, T, V) into log-probabilities, pick those of the tokens
+        # that really came next, and return their sum.
+        # torch.log_softmax and torch.gather may help; `.item()` turns a tensor with one element into a Python number.
+        ### START CODE HERE ###
+        logits, _ = model(text)  # (1, T, V)
+        log_probs = torch.log_softmax(logits[:, :-1], dim=-1)  # (1, T - 1, V)
+        token_log_probs = log_probs.gather(-1, text[:, 1:, None])  # (1, T - 1, 1)
+        return token_log_probs.sum().item()
+        ### END CODE HERE ###

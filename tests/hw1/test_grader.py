@@ -1,0 +1,88 @@
+"""`grader.py` on homework 1: all points for the reference answers, none for the stubs. More answers are in the audit."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from src.files import ROOT
+from src.hw1.parts import HOMEWORK
+from src.model.config import BUNDLED
+from tests.answers import FULL, SOLUTION, graded, points, varied
+
+
+def test_the_reference_answers_get_all_points(tmp_path):
+    results = graded(SOLUTION, tmp_path / "results.json")
+    assert points(results) == FULL | {"7.1": 0}, results
+    bonus = sum(FULL[part.number] for part in HOMEWORK.parts if part.bonus)
+    regular = sum(FULL.values()) - bonus
+    assert f"{regular:g} / {regular:g} + {bonus:g} / {bonus:g} extra" in results["stdout"]
+    assert results["exit"] == 0
+
+
+def test_the_stubs_get_none_and_each_block_is_named(tmp_path):
+    results = graded(ROOT / "questions", tmp_path / "results.json")
+    assert set(points(results).values()) == {0}
+    assert results["exit"] == 1
+    for part in FULL:
+        first = next(test for test in results["tests"] if test["number"] == f"{part}.1")
+        assert f"{part}: the block is not written yet: questions/" in first["output"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["6.9"], "there is no part 6.9; known are 6.3, 6.4, 6.5, 6.6, 6.7"),
+        (["--submission", "nowhere.zip"], "nowhere.zip: there is no such file or folder"),
+        (["--model", "gpt3"], "--model gpt3: there is no such model"),
+        (["--json", "/proc/x/results.json"], "cannot be written"),
+        (["--seed", "-1"], "--seed -1: must not be negative"),
+    ],
+)
+def test_arguments_that_cannot_work_are_one_line(arguments, says):
+    command = [sys.executable, ROOT / "grader.py", *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode != 0
+    assert says in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_missing_model_is_an_error_and_not_a_silent_zero(tmp_path):
+    for name in ("src", "grader.py", "data", "config.yml", "questions", "requirements.txt"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    folder = tmp_path / "checkpoints" / BUNDLED
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "checkpoints" / BUNDLED / "config.yml", folder)
+    found = graded(SOLUTION, tmp_path / "results.json", root=tmp_path)
+    assert found["exit"] != 0
+    assert "is missing" in found["stderr"]
+    assert "could not be graded" in found["output"]
+
+
+def test_hidden_tests_run_last_and_show_a_hint_but_no_number(tmp_path):
+    folder = varied(tmp_path / "questions", "likelihood.py", (".sum().item()", ".mean().item()"))
+    results = graded(folder, tmp_path / "results.json", "6.4")
+    assert [test["number"] for test in results["tests"]] == ["6.4.1", "6.4.2", "6.4.3", "6.4.4"]
+    visible, hidden = results["tests"][0]["output"], results["tests"][2]["output"]
+    assert "this is the mean" in visible
+    assert "this is the mean" in hidden
+    assert "expected: -" in visible
+    assert not any(character.isdigit() for character in hidden)
+    assert "expected: -" in results["stdout"].split("6.4.3")[1]  # at the terminal, for staff, everything is shown
+
+
+def test_a_missing_file_costs_its_own_part_alone(tmp_path):
+    folder = varied(tmp_path / "questions", "likelihood.py")
+    (folder / "likelihood.py").unlink()
+    results = graded(folder, tmp_path / "results.json")
+    assert points(results) == FULL | {"6.4": 0, "7.1": 0}
+    assert "note: questions/likelihood.py is missing" in results["output"]
+
+
+def test_ignoring_the_temperature_costs_points_where_it_matters(tmp_path):
+    old = "logits = temperature_scale(logits, model, new_past, config, temperature, temperature_horizon)"
+    folder = varied(tmp_path / "questions", "sample.py", (old, "pass"))
+    results = graded(folder, tmp_path / "results.json", "6.3", "6.6", "6.7")
+    assert points(results) == {"6.3": 8, "6.6": 3.5, "6.7": 2.5}

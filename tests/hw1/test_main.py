@@ -1,0 +1,178 @@
+"""`main.py` as a student uses it: as a command, on the bundled model."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from src.files import ROOT
+from src.grading.record import RECORD
+from src.grading.safe_pickle import read_float_array, read_plain
+from src.hw1.parts import CLASSIFICATION, SAMPLES, SAMPLES_HORIZON2, SAMPLES_TEMPERATURE
+from src.model.config import BUNDLED
+from tests.hw1.conftest import ALL_FILES, ANSWERS, FILES, change, run_main
+
+
+def test_a_full_run_leaves_every_artifact(full_run):
+    out, process = full_run
+    assert process.returncode == 0, process.stderr
+    assert {path.name for path in out.iterdir()} == ALL_FILES | {RECORD}
+    for part, names in FILES.items():
+        assert re.search(rf"^{re.escape(part)} +\d+\.\d  done +{re.escape(', '.join(names))}$", process.stdout, re.M)
+    record = json.loads((out / RECORD).read_text())
+    assert record["made_with"]["model"] == BUNDLED
+    assert record["made_with"]["seed"] == 20190929
+    assert len(record["made_with"]["checkpoint_sha256"]) == 64
+    assert set(record["parts"]) == set(FILES)
+
+
+def test_the_bundled_model_separates_random_letters(full_run):
+    out, _ = full_run
+    assert read_float_array(out / "random_raw.pkl").max() < -420
+    assert read_float_array(out / "shakespeare_raw.pkl").min() > -230
+    assert read_float_array(out / "neurips_raw.pkl").min() > -230
+
+
+def test_the_reference_classifier_is_right_on_all_snippets(full_run):
+    kinds = json.loads((ROOT / "staff" / "hw1" / "labels" / "snippets.json").read_text())
+    assert read_plain(full_run[0] / CLASSIFICATION.name) == [kind == "random" for kind in kinds]
+
+
+def test_samples_continue_abstracts_and_differ_by_temperature(full_run):
+    out, _ = full_run
+    files = (SAMPLES, SAMPLES_TEMPERATURE, SAMPLES_HORIZON2)
+    texts = [(out / file.name).read_text(encoding="utf-8") for file in files]
+    assert [text.count("== sample") for text in texts] == [5, 5, 1]
+    beginning = "Variational inference provides a scalable alternative to Markov chain Monte Carlo"
+    assert all(text.splitlines()[1].startswith(beginning) for text in texts)
+    assert len(set(texts)) == 3
+
+
+def test_a_seed_gives_the_same_bytes_whichever_parts_run(full_run, tmp_path):
+    out, _ = full_run
+    again = run_main("--questions", ANSWERS, "--out", tmp_path / "a", "--question", "6.7", "6.5", "6.4")
+    assert again.returncode == 0
+    for part in ("6.4", "6.5", "6.7"):
+        for name in FILES[part]:
+            assert (tmp_path / "a" / name).read_bytes() == (out / name).read_bytes(), name
+    first, second = (json.loads((folder / RECORD).read_text()) for folder in (out, tmp_path / "a"))
+    assert second["made_with"] == first["made_with"]
+    assert second["parts"] == {part: first["parts"][part] for part in ("6.4", "6.5", "6.7")}
+
+    other = run_main("--questions", ANSWERS, "--out", tmp_path / "b", "--question", "6.7", "--seed", "1")
+    assert other.returncode == 0
+    name = FILES["6.7"][0]
+    assert (tmp_path / "b" / name).read_bytes() != (out / name).read_bytes()
+
+
+def test_stubs_are_named_with_file_and_line(tmp_path):
+    process = run_main("--out", tmp_path / "submit")
+    assert process.returncode == 1
+    for part, file in (("6.3", "sample"), ("6.4", "likelihood"), ("6.5", "classifier"), ("6.6", "sample")):
+        found = re.search(rf"^{part}: not written yet: questions/{file}\.py:(\d+)$", process.stderr, re.M)
+        line = (ROOT / "questions" / f"{file}.py").read_text(encoding="utf-8").splitlines()[int(found.group(1)) - 1]
+        assert line.strip() == f'raise NotImplementedError("{part}")'
+    assert re.search(r"^6\.7: not written yet \(bonus\): questions/sample\.py:\d+$", process.stderr, re.M)
+    assert "Traceback" not in process.stderr
+    assert {path.name for path in (tmp_path / "submit").iterdir()} <= {RECORD}
+
+
+def test_a_part_that_needs_another_one_says_which(questions, tmp_path):
+    shutil.copy(ROOT / "questions" / "likelihood.py", questions)
+    process = run_main("--questions", questions, "--out", tmp_path / "submit", "--question", "6.5")
+    assert process.returncode == 1
+    assert "6.5: needs 6.4 first: " in process.stderr
+
+
+def test_an_error_shows_the_own_traceback_and_the_rest_runs(questions, tmp_path):
+    change(questions / "likelihood.py", "return token_log_probs.sum().item()", "return token_log_probs[0, 99999, 7]")
+    process = run_main("--questions", questions, "--out", tmp_path / "submit", "--question", "6.4", "6.7")
+    assert process.returncode == 1
+    assert "Traceback" in process.stderr
+    assert "likelihood.py" in process.stderr
+    assert "return token_log_probs[0, 99999, 7]" in process.stderr
+    assert "IndexError" in process.stderr
+    assert "run.py" not in process.stderr
+    assert re.search(r"^6\.4 .* raised an error +nothing$", process.stdout, re.M)
+    assert {path.name for path in (tmp_path / "submit").iterdir()} == {*FILES["6.7"], RECORD}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "part", "message"),
+    [
+        ("likelihood.py", ".sum().item()", ".sum()", "6.4", "log_likelihood returned a tensor of shape () and type float32"),
+        ("likelihood.py", ".sum().item()", ".sum().item() * float('nan')", "6.4", "log_likelihood returned nan"),
+        ("likelihood.py", "return token", "token", "6.4", "log_likelihood returned nothing (None)"),
+        ("classifier.py", "return log_likelihood(model, text) < -320", "return 1", "6.5", "must return True or False"),
+        ("sample.py", "return torch.cat(output, dim=1)", "return torch.cat(output[1:], dim=1)", "6.7", "of shape (1, 124)"),
+        ("sample.py", "def sample(", "def simple(", "6.7", "has no function sample"),
+        ("sample.py", "import torch\n", "import torch\nimport nonsense\n", "6.7", "No module named 'nonsense'"),
+        ("sample.py", "import torch\n", "import torch\nif True\n", "6.7", "SyntaxError: expected ':'"),
+        ("likelihood.py", "return token_log_probs", "import sys; sys.exit('bye')", "6.4", "SystemExit: bye"),
+        ("likelihood.py", "model(text)  #", "model(text.repeat(1, 99))  #", "6.4", "give it a shorter text"),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_one_line(questions, tmp_path, file, old, new, part, message):
+    change(questions / file, old, new)
+    process = run_main("--questions", questions, "--out", tmp_path / "submit", "--question", part)
+    assert process.returncode == 1
+    assert message in process.stderr
+    assert f"{file}" in process.stderr
+    assert "src/" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "gpt5"), "error: --model gpt5: there is no such model; known are gpt2, gpt2-mini"),
+        (("--questions", "nowhere"), "--questions nowhere: there is no such folder"),
+        (("--out", "README.md/submit"), "cannot be written (Not a directory)"),
+        (("--device", "cuda"), "error: --device cuda: PyTorch finds no such device here; use --device auto"),
+        (("--seed", "-1"), "error: --seed -1: must lie between 0 and 2**63 - 1"),
+    ],
+)
+def test_arguments_that_cannot_work_are_one_line(arguments, message):
+    if "cuda" in arguments:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device here")
+    process = run_main(*arguments)
+    assert process.returncode == 1
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_interrupting_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "main.py", "--model", "bundled", "--questions", ANSWERS, "--out", tmp_path]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / RECORD).exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)  # until the first part is done and the second is under way
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    record = json.loads((tmp_path / RECORD).read_text())
+    made = {name for entry in record["parts"].values() for name in entry["files"]}
+    assert {path.name for path in tmp_path.iterdir()} == made | {RECORD}
+
+
+def test_help_and_mistyped_options_do_not_wait_for_pytorch():
+    code = "import sys, main; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_cache_fetches_only(tmp_path):
+    process = run_main("--cache", "--out", tmp_path / "submit")
+    assert process.returncode == 0
+    assert f"{BUNDLED}: all files are in" in process.stdout
+    assert not (tmp_path / "submit").exists()

@@ -1,0 +1,90 @@
+"""With oneDNN, the model is the same, only faster. The comparison with `transformers` is in test_gpt2.py."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from src.files import ROOT
+from src.model import checkpoint
+from src.model.config import BUNDLED, model_config
+from src.model.onednn import is_supported
+
+TOLERANCE = 1e-4  # as in test_gpt2.py
+LAYERS = (("attn", "c_attn"), ("attn", "c_proj"), ("mlp", "c_fc"), ("mlp", "c_proj"))
+
+needs_kernels = pytest.mark.skipif(not is_supported(torch.float32), reason="oneDNN has no fast kernels here")
+
+
+@pytest.fixture
+def both():
+    """The bundled model without and with oneDNN."""
+    config = model_config(BUNDLED)
+    files = checkpoint.locate(config)
+    return [checkpoint.load(config, files, onednn=onednn)[0] for onednn in (False, True)]
+
+
+@needs_kernels
+@torch.inference_mode()
+@pytest.mark.parametrize("rows", [(1, 1), (5, 1), (1, 37), (3, 64)])
+def test_the_logits_are_the_same(both, rows):
+    ids = torch.randint(6144, rows)
+    (expected, _), (logits, _) = (model(ids) for model in both)
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@needs_kernels
+def test_every_block_uses_reordered_weights(both):
+    layers = [getattr(getattr(block, part), name) for block in both[1].transformer.h for part, name in LAYERS]
+    assert all(layer.weight.is_mkldnn for layer in layers)
+
+
+@needs_kernels
+def test_the_readout_still_shares_the_embedding(both):
+    assert both[1].readout_head.decoder.weight is both[1].transformer.wte.weight
+
+
+@needs_kernels
+def test_the_number_of_parameters_is_the_same(both):
+    without, with_onednn = (sum(parameter.numel() for parameter in model.parameters()) for model in both)
+    assert without == with_onednn
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_a_model_with_onednn_can_be_copied(both):
+    ids = torch.randint(6144, (1, 9))
+    assert torch.equal(copy.deepcopy(both[1])(ids)[0], both[1](ids)[0])
+
+
+@torch.inference_mode()
+def test_an_unsupported_processor_gets_the_plain_model(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NO AVX")
+    config = model_config(BUNDLED)
+    model, _ = checkpoint.load(config, checkpoint.locate(config), onednn=True)
+    assert not model.transformer.h[0].mlp.c_fc.weight.is_mkldnn
+    assert model(torch.zeros(1, 3, dtype=torch.long))[0].shape == (1, 3, 6144)
+
+
+ON_AVX2 = f"""
+import torch
+from src.model import checkpoint
+from src.model.config import BUNDLED, model_config
+config = model_config(BUNDLED)
+models = [checkpoint.load(config, checkpoint.locate(config), onednn=onednn)[0] for onednn in (False, True)]
+ids = torch.arange(50).view(2, 25)
+assert torch.backends.cpu.get_cpu_capability() == "AVX2"
+assert models[1].transformer.h[0].mlp.c_fc.weight.is_mkldnn
+with torch.inference_mode():
+    torch.testing.assert_close(models[1](ids)[0], models[0](ids)[0], atol={TOLERANCE}, rtol={TOLERANCE})
+"""
+
+
+@needs_kernels
+def test_a_processor_with_avx2_only_is_supported():
+    older = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    process = subprocess.run([sys.executable, "-c", ON_AVX2], cwd=ROOT, env=older, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
