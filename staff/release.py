@@ -54,11 +54,6 @@ def autograder_files(homework: Homework) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def starter_zip(homework: Homework) -> str:
-    """The name of the students' starter."""
-    return f"{homework.slug}.starter.zip"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--homework", default="hw1", help="(%(default)s)")
@@ -71,7 +66,7 @@ def main() -> None:
     check_points(homework)
     release_starter(homework, args.out)
     release_autograder(homework, args.out, args.cpu_index)
-    for name in (starter_zip(homework), AUTOGRADER_ZIP):
+    for name in (homework.starter_name, AUTOGRADER_ZIP):
         print(f"wrote {args.out / name} ({(args.out / name).stat().st_size / 1e6:.1f} MB)")
     if not args.cpu_index:
         print("note: without CPU_INDEX, Gradescope may install PyTorch for Nvidia cards (5 GB); see staff/README.md")
@@ -128,7 +123,7 @@ def release_starter(homework: Homework, out: Path) -> None:
     except ReleaseError:
         shutil.rmtree(starter)
         raise
-    write_zip(starter, out / starter_zip(homework), homework.slug)
+    write_zip(starter, out / homework.starter_name, homework.slug)
 
 
 def release_autograder(homework: Homework, out: Path, cpu_index: str) -> None:

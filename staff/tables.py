@@ -73,7 +73,7 @@ TABLES: Mapping[str, Callable[[Homework], str]] = {
     "total": total,
     "total-with-bonus": total_with_bonus,
     "zip": lambda homework: f"`{homework.zip_name}`",
-    "starter": lambda homework: f"`dist/{homework.slug}.starter.zip`",
+    "starter": lambda homework: f"`dist/{homework.starter_name}`",
 }
 
 

@@ -85,6 +85,11 @@ class Homework:
         return f"{self.slug}.zip"
 
     @property
+    def starter_name(self) -> str:
+        """The name of the zip that students start from."""
+        return f"{self.slug}.starter.zip"
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers of its parts, in ascending order."""
         return tuple(sorted(part.number for part in self.parts))
