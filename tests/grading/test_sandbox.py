@@ -17,7 +17,7 @@ from src.files import ROOT
 from src.grading.sandbox.client import Place, WorkerClient
 from src.grading.sandbox.messages import EndWorker, Foreign, Raised, Returned
 from src.grading.sandbox.protocol import send
-from src.grading.sandbox.sandbox import Sandbox
+from src.grading.sandbox.sandbox import ForkServer, Sandbox
 from src.hw1.messages import Encode, Encoded, LogitsAnswer, TableQuestion
 from src.hw1.oracle import TableModel
 from src.hw1.parts import HOMEWORK
@@ -43,6 +43,18 @@ def test_a_dead_fork_server_is_replaced():
         sandbox._server.process.wait()
         with sandbox.start() as worker:
             assert top_1(worker) == [[-1e10, 2]]
+
+
+def test_one_fork_server_serves_several_gradings(tmp_path, open_folder):
+    """Each grading sees its own questions, and none ends the server."""
+    with ForkServer(HOMEWORK, BUNDLED, open_folder) as server:
+        for name in ("first", "second"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "sample.py").write_text(f"def name():\n    return {name!r}\n")
+            with Sandbox(HOMEWORK, tmp_path / name, BUNDLED, server=server) as sandbox, sandbox.start() as worker:
+                assert worker.run("sample.py", "name", seconds=20).value == name
+            assert server.process.poll() is None
+    assert server.process.poll() is not None
 
 
 def test_many_threads_may_use_pytorch_at_once(tmp_path):

@@ -43,18 +43,26 @@ _BOOT_COMMAND = (*_PYTHON, "-c", _BOOT, str(ROOT), os.pathsep.join(sys.path[1:])
 class Sandbox:
     """Processes for one grading of one questions folder. Use it as a context manager."""
 
-    def __init__(self, homework: Homework, questions: Path, model_name: str, seed: int = 0):
-        """`questions` is copied to a scratch folder; student code sees only the copy."""
+    def __init__(
+        self, homework: Homework, questions: Path, model_name: str, seed: int = 0, server: "ForkServer | None" = None
+    ):
+        """`questions` is copied to a scratch folder; student code sees only the copy.
+
+        Args:
+            server: forks the workers, and serves other gradings before and after this one; None: one of its own
+        """
         self.homework = homework
         self.model_name = model_name
         self.seed = seed
         # Elsewhere than on Linux, a fork of a process that has loaded PyTorch may hang.
         self.forks = sys.platform == "linux" and hasattr(os, "fork") and can_limit()
-        self.user = confine.unused_user(os.getpid()) if self.forks and os.geteuid() == 0 else None
+        owner = server.process.pid if server else os.getpid()
+        self.user = confine.unused_user(owner) if self.forks and os.geteuid() == 0 else None
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
         self.questions = _copy_for_others(questions, self._scratch / "questions")
-        self._server = ForkServer(homework, model_name, self._scratch / "fork-server.txt") if self.forks else None
+        self._own = ForkServer(homework, model_name, self._scratch) if self.forks and server is None else None
+        self._server = server or self._own
         self._reference: WorkerClient | None = None
         self._spare: WorkerClient | None = None  # without fork, a worker is used again as long as it lives
         self._weaknesses: list[str] = []
@@ -79,8 +87,8 @@ class Sandbox:
                 worker.end()
         if self.user is not None and self._weaknesses:
             _remove_files_of(self.user)
-        if self._server is not None:
-            self._server.close()
+        if self._own is not None:
+            self._own.close()
         remove(self._scratch)
 
     def weaknesses(self) -> list[str]:
@@ -187,13 +195,23 @@ class Sandbox:
 
 
 class ForkServer:
-    """The process that forks workers; see `fork_server.py`. One that dies is started again, once."""
+    """The process that forks workers; see `fork_server.py`. One that dies is started again, once.
 
-    def __init__(self, homework: Homework, model_name: str, log: Path):
+    It may serve several gradings, one after the other: each `StartWorker` names its own questions and rights.
+    """
+
+    def __init__(self, homework: Homework, model_name: str, folder: Path):
+        """`folder` is for what it prints."""
         self._homework = homework
         self._model_name = model_name
-        self._log = log
+        self._log = folder / "fork-server.txt"
         self._start()
+
+    def __enter__(self) -> "ForkServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
