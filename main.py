@@ -21,6 +21,7 @@ from src.files import ROOT, shown, write_file
 from src.grading import record, student_code
 from src.grading.homework import Part
 from src.hw1.parts import DEFAULT_MODEL, HOMEWORK
+from src.model.threads import share_processors
 
 if TYPE_CHECKING:
     from src.hw1.run import Run
@@ -63,6 +64,7 @@ def main() -> int:
         raise ConfigError(f"--seed {args.seed}: must lie between 0 and 2**63 - 1")
     student_code.check_folder(args.questions, HOMEWORK.question_files)
     name = HOMEWORK.find_model(args.model)
+    share_processors()
     from src.hw1 import run  # here, so that --help and mistyped options do not wait for PyTorch
 
     setup = run.prepare(name, args.seed, args.device)
