@@ -4,11 +4,13 @@ The points of a test stand at it, once, in gradescope-utils' decorator `@weight`
 `Grading`.
 """
 
+import hashlib
 import math
 import time
 import unittest
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -51,13 +53,19 @@ def hint_of(mistakes: Mistakes) -> str:
     return "; and ".join(mistake.hint for mistake in mistakes)
 
 
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose. Whoever knows it does not learn `seed`, nor the seeds for other purposes."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:6])
+
+
 @dataclass
 class Grading:
-    """One grading: a submission, the sandbox for its code, and the time that is left."""
+    """One grading: a submission, the sandbox for its code, the seed of its tests, and the time that is left."""
 
     homework: Homework
     submission: Submission
     sandbox: Sandbox
+    seed: int  # of all models and inputs that tests make up
     deadline: float = math.inf  # when it must be over, by `time.monotonic()`
     impatience: float = 1.0  # divides the time that a test may take
 
@@ -77,6 +85,11 @@ class PartTest(unittest.TestCase):
         self.partly_lost: PointsLost | None = None  # why it earned only a share
         self._worker: WorkerClient | None = None
         self._allowed = self._deadline = 0.0
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """What this test draws its models and inputs from: others in every grading, the same with the same seed."""
+        return np.random.default_rng(derived_seed(self.grading.seed, self.number))
 
     def setUp(self) -> None:
         self.addCleanup(self.start_afresh)
@@ -141,6 +154,11 @@ class PartTest(unittest.TestCase):
     def earn(self, share: float) -> None:
         """Earn this share, 0 to 1, of the test's points, if nothing fails after that."""
         self.score = round(self.points * share, 2)
+
+    @property
+    def number(self) -> str:
+        """The number of the test: what its `@number` says."""
+        return str(getattr(getattr(self, self._testMethodName), "__number__", ""))
 
     @property
     def points(self) -> float:

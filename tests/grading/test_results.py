@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
@@ -105,6 +106,14 @@ def test_a_hidden_test_shows_reason_and_hint_but_no_number(recorder):
     hidden = recorder.results("").tests[-1]
     assert hidden.output == "This test is hidden.\nthe value is wrong\nhint: one more"
     assert "expected: 78" in hidden.details
+
+
+def test_random_numbers_follow_from_seed_and_number():
+    def drawn(method, seed):
+        return Toy(method, SimpleNamespace(seed=seed)).rng.integers(2**60)
+
+    assert drawn("test_right", 1) == drawn("test_right", 1)
+    assert len({drawn("test_right", 1), drawn("test_right", 2), drawn("test_wrong", 1)}) == 3
 
 
 def test_results_json_is_as_gradescope_documents_it(recorder):

@@ -1,5 +1,6 @@
 """`grader.py` on homework 1: all points for the reference answers, none for the stubs. More answers are in the audit."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,15 @@ def test_hidden_tests_run_last_and_show_a_hint_but_no_number(tmp_path):
     assert "expected: -" in visible
     assert not any(character.isdigit() for character in hidden)
     assert "expected: -" in results["stdout"].split("6.4.3")[1]  # at the terminal, for staff, everything is shown
+
+
+def test_every_run_has_a_seed_of_its_own_and_names_it(tmp_path):
+    seeds = [
+        re.search(r"--seed (\d+) repeats", graded(SOLUTION, tmp_path / "results.json", "6.6", *arguments)["output"])[1]
+        for arguments in ((), (), ("--seed", "7"))
+    ]
+    assert len(set(seeds)) == 3
+    assert seeds[2] == "7"
 
 
 def test_a_missing_file_costs_its_own_part_alone(tmp_path):

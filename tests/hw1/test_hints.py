@@ -47,7 +47,7 @@ def hint_given(test_class: type[GPT2Test], method: str, answer: Callable[..., An
             return Returned(kind, "", value, requires_grad=False, model_changed=False, tensors=())
 
     try:
-        getattr(Tried(method, grading=None), method)()
+        getattr(Tried(method, SimpleNamespace(seed=0)), method)()
     except PointsLost as lost:
         return lost.hint
     return None
