@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from src.errors import ProtocolError
-from src.grading.sandbox.protocol import Message
+from src.grading.sandbox.protocol import MAX_BLOB, Message
 from src.hw1.messages import (
     Ids,
     Logits,
@@ -28,6 +28,7 @@ from src.hw1.messages import (
 
 Floats = NDArray[np.float64]
 AnyFloats = NDArray[np.floating[Any]]
+CompactIds = NDArray[np.uint16]
 
 MAX_ROWS, MAX_CALLS, MAX_ASKED = 20_000, 5_000, 20_000_000  # of one call; of all; ids in all calls together
 FALSE_ALARM = 1e-7  # the probability that `fits` rejects draws from the right distribution
@@ -37,8 +38,8 @@ FALSE_ALARM = 1e-7  # the probability that `fits` rejects draws from the right d
 class Asked:
     """One call of a table model: its ids, (B, T), and those that `past` stood for, (B, P) or None."""
 
-    ids: Ids
-    past: Ids | None
+    ids: CompactIds
+    past: CompactIds | None
 
 
 class TableModel:
@@ -95,13 +96,18 @@ class TableModel:
         self._ids_asked += ids.size + (0 if past is None else past.size)
         if self._ids_asked > MAX_ASKED or len(self.asked) > MAX_CALLS:
             raise ProtocolError("the model was asked far too much")
-        self.asked.append(Asked(ids, past))
+        self.asked.append(Asked(_compact(ids), None if past is None else _compact(past)))
         if past is None:
             past = ids[:, :0]
         if past.shape[0] == 1:
             past = np.repeat(past, len(ids), axis=0)
         known = np.concatenate((past, ids), axis=1)
         return TableAnswer(self.logits(known)[:, past.shape[1] :], known)
+
+
+def _compact(ids: Ids) -> CompactIds:
+    """A copy of `ids` in as few bytes as they need; the message that they came in can then be forgotten."""
+    return ids.astype(np.uint16)
 
 
 def _problem(model: TableModel, ids: NDArray[Any], past: NDArray[Any] | None) -> str | None:
@@ -123,6 +129,9 @@ def _problem(model: TableModel, ids: NDArray[Any], past: NDArray[Any] | None) ->
         return f"past has batch size {len(past)}, input_ids has {len(ids)}; they must agree"
     if ids.shape[1] + (0 if past is None else past.shape[1]) > model.n_ctx:
         return f"the text is longer than the model's {model.n_ctx} positions"
+    known = len(ids) * (ids.shape[1] + (0 if past is None else past.shape[1]))
+    if known * (4 * model.vocab_size + 8) > MAX_BLOB:  # the answer: float32 logits, and the ids as the new past
+        return f"{len(ids)} texts with {known} tokens are more than this model answers at once"
     return None
 
 

@@ -140,6 +140,31 @@ def test_a_frame_without_json_is_refused(pair, frame):
         receive(pair[1], Returned, deadline=time.monotonic() + 5)
 
 
+MANY = '[{"array": ["uint8", [], 0]}' + ', {"array": ["uint8", [], 0]}' * 2000 + "]"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "blob"),
+    [
+        (MANY, 2001),
+        ("[" + ", ".join("1" * 100_001) + "]", 0),
+        ('[{"array": ["uint8", %s, 0]}]' % ([2**31] * 70_000), 0),
+        ('[{"array": ["uint8", [2], 0]}, {"array": ["uint8", [2], 0]}]', 4),
+        ('[{"array": ["uint8", [2], 2]}, {"array": ["uint8", [2], 0]}]', 4),
+        ('[{"array": ["uint8", [2], 0]}]', 1_000_000),
+    ],
+)
+def test_a_message_is_read_in_linear_time_and_keeps_no_more(pair, tensors, blob):
+    """Numbers of arrays, items and dimensions are bounded; arrays share no bytes, and no bytes belong to none."""
+    text = (RETURNED % "1").replace('"tensors": []', f'"tensors": {tensors}').encode()
+    frame = len(text).to_bytes(4, "big") + blob.to_bytes(4, "big") + text + bytes(blob)
+    threading.Thread(target=pair[0].sendall, args=(frame,), daemon=True).start()
+    began = time.process_time()
+    with pytest.raises(ProtocolError):
+        receive(pair[1], Returned, deadline=time.monotonic() + 5)
+    assert time.process_time() - began < 2  # 15 s for 70,000 dimensions, if they were multiplied
+
+
 def test_half_a_message_ends_at_the_deadline(pair):
     pair[0].sendall(b"\0\0\1\0")
     with pytest.raises(TimeoutError):

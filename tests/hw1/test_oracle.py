@@ -77,9 +77,18 @@ def test_a_table_model_remembers_what_it_was_asked():
     assert [(asked.ids.tolist(), asked.past is None) for asked in model.asked] == [([[1, 2]], True), ([[1]], False)]
 
 
+def test_a_table_model_keeps_no_message_alive():
+    model = TableModel(7, seed=2)
+    message = np.zeros(1_000_000, np.int64)
+    answer(model, message[:2].reshape(1, 2))
+    assert model.asked[0].ids.base is None
+    assert model.asked[0].ids.nbytes == 4
+
+
 @pytest.mark.parametrize(
     ("ids", "past", "says"),
     [
+        (np.zeros((20_000, 60), np.int64), None, "more than this model answers at once"),
         (np.array([[7]]), None, "outside of the vocabulary"),
         (np.array([[1.0]]), None, "int64"),
         (np.array([1]), None, "two dimensions"),
@@ -98,8 +107,8 @@ def test_a_table_model_refuses_what_gpt2_refuses(ids, past, says):
 
 def test_asking_far_too_much_ends_the_call():
     model = TableModel(7, seed=2)
-    question = TableQuestion(np.zeros((20_000, 1), int), np.zeros((20_000, 60), int))
-    for _ in range(16):
+    question = TableQuestion(np.zeros((5_000, 1), int), np.zeros((5_000, 60), int))
+    for _ in range(65):
         model.answer(question)
     with pytest.raises(ProtocolError, match="far too much"):
         model.answer(question)

@@ -1,8 +1,9 @@
 """Typed messages between two processes: a frozen dataclass each, declared once, validated on receipt.
 
 A frame is two lengths, a JSON object and a blob. The object holds the name of the message's class under "op" and its
-fields; arrays lie in the blob, and the JSON gives their type, shape and offset. Nothing in a frame is executed. The
-other side may be under a student's control, so a field of another type than the declared one is a `ProtocolError`.
+fields. The arrays lie in the blob one behind the other, and fill it; the JSON gives their type, shape and
+offset. Nothing in a frame is executed. The other side may be under a student's control, so a field of another type than
+the declared one is a `ProtocolError`, and the limits below bound the time and memory to read a message.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ from src.errors import ProtocolError
 
 MAX_JSON = 1_000_000  # bytes
 MAX_BLOB = 20_000_000  # bytes of arrays in a message from student code
+MAX_ARRAYS, MAX_ITEMS = 2_000, 100_000  # of a message; of all its tuples together
+MAX_DIMENSIONS = 64  # as many as NumPy has
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 _SCALARS = (types.NoneType, bool, int, float, str)
 _LENGTHS = struct.Struct(">II")
@@ -47,10 +50,24 @@ def send(channel: socket.socket, message: Message) -> None:
         OSError: the other side is gone, or does not read.
         TypeError: a field holds what cannot be sent.
     """
-    arrays: list[Array] = []
+    arrays = _Arrays()
     text = json.dumps(_encode(message, arrays)).encode()
-    length = sum(array.nbytes for array in arrays)
-    channel.sendall(b"".join([_LENGTHS.pack(len(text), length), text, *(array.data for array in arrays)]))
+    channel.sendall(b"".join([_LENGTHS.pack(len(text), arrays.length), text, *(a.data for a in arrays.all)]))
+
+
+class _Arrays:
+    """The arrays of a message that is being encoded, as they will follow each other in the blob."""
+
+    def __init__(self) -> None:
+        self.all: list[Array] = []
+        self.length = 0  # bytes
+
+    def add(self, array: Array) -> int:
+        """Append `array`; returns its offset."""
+        offset = self.length
+        self.all.append(np.ascontiguousarray(array))
+        self.length += array.nbytes
+        return offset
 
 
 def receive(channel: socket.socket, *expected: type[M], deadline: float | None = None, max_blob: int = MAX_BLOB) -> M:
@@ -69,12 +86,45 @@ def receive(channel: socket.socket, *expected: type[M], deadline: float | None =
     if json_length > MAX_JSON or blob_length > max_blob:
         raise ProtocolError(f"a message of {json_length + blob_length} bytes is too long")
     text = bytes(_read(channel, json_length, deadline))
-    blob = memoryview(_read(channel, blob_length, deadline))
+    content = _Content(memoryview(_read(channel, blob_length, deadline)))
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError):
         raise ProtocolError("malformed message: not JSON") from None
-    return _decode_message(raw, expected, blob)
+    message = _decode_message(raw, expected, content)
+    if content.taken != blob_length:
+        raise ProtocolError("malformed message: its arrays do not fill the blob")
+    return message
+
+
+class _Content:
+    """The blob of a message that is being decoded, and how much of the message has been decoded so far."""
+
+    def __init__(self, blob: memoryview):
+        self.blob = blob
+        self.taken = self.arrays = self.items = 0
+
+    def count_items(self, items: int) -> None:
+        """Count the items of a tuple.
+
+        Raises:
+            ProtocolError: the message has too many.
+        """
+        self.items += items
+        if self.items > MAX_ITEMS:
+            raise ProtocolError(f"malformed message: it holds more than {MAX_ITEMS} items")
+
+    def take(self, offset: int, length: int) -> memoryview:
+        """The bytes of the next array.
+
+        Raises:
+            ProtocolError: it does not begin where the one before has ended, the blob is shorter, or there are too many.
+        """
+        self.arrays += 1
+        if offset != self.taken or offset + length > len(self.blob) or self.arrays > MAX_ARRAYS:
+            raise ProtocolError("malformed message: its arrays do not follow each other, or are too long or too many")
+        self.taken += length
+        return self.blob[offset : self.taken]
 
 
 def _read(channel: socket.socket, length: int, deadline: float | None) -> bytearray:
@@ -97,14 +147,12 @@ def _read(channel: socket.socket, length: int, deadline: float | None) -> bytear
     return content
 
 
-def _encode(value: Any, arrays: list[Array]) -> Any:
-    """`value` for JSON; its arrays are appended to `arrays`, one behind the other in the blob."""
+def _encode(value: Any, arrays: _Arrays) -> Any:
+    """`value` for JSON; its arrays are added to `arrays`, in the order in which `_decode` meets them."""
     if isinstance(value, _SCALARS):
         return value
     if isinstance(value, np.ndarray):
-        offset = sum(array.nbytes for array in arrays)
-        arrays.append(np.ascontiguousarray(value))
-        return {"array": [value.dtype.name, list(value.shape), offset]}
+        return {"array": [value.dtype.name, list(value.shape), arrays.add(value)]}
     if isinstance(value, tuple):
         return [_encode(item, arrays) for item in value]
     if dataclasses.is_dataclass(value):
@@ -114,56 +162,57 @@ def _encode(value: Any, arrays: list[Array]) -> Any:
     raise TypeError(f"cannot send a {type(value).__name__}")
 
 
-def _decode(raw: Any, hint: Any, blob: memoryview) -> Any:
+def _decode(raw: Any, hint: Any, content: _Content) -> Any:
     """`raw`, of parsed JSON, as a value of the declared type `hint`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _decode_union(raw, arguments, blob)
+        return _decode_union(raw, arguments, content)
     if origin is tuple and isinstance(raw, list):
+        content.count_items(len(raw))
         inner = (arguments[0],) * len(raw) if arguments[-1] is Ellipsis else arguments
         if len(inner) == len(raw):
-            return tuple(_decode(item, each, blob) for item, each in zip(raw, inner, strict=True))
+            return tuple(_decode(item, each, content) for item, each in zip(raw, inner, strict=True))
     if np.ndarray in (hint, origin):
-        return _decode_array(raw, get_args(arguments[1]) if arguments else (), blob)
+        return _decode_array(raw, get_args(arguments[1]) if arguments else (), content)
     if hint in _SCALARS and type(raw) is hint:
         return raw
     if hint is float and type(raw) is int and abs(raw) < 2**53:
         return float(raw)
     if isinstance(hint, type) and issubclass(hint, Message):
-        return _decode_message(raw, (hint,), blob)
+        return _decode_message(raw, (hint,), content)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(raw, dict):
-        return _decode_fields(raw, hint, blob)
+        return _decode_fields(raw, hint, content)
     raise ProtocolError(f"malformed message: a {type(raw).__name__} in the place of {hint}")
 
 
-def _decode_union(raw: Any, arms: tuple[Any, ...], blob: memoryview) -> Any:
+def _decode_union(raw: Any, arms: tuple[Any, ...], content: _Content) -> Any:
     if type(raw) in arms:  # a scalar of a declared type
         return raw
     for arm in arms:
         if arm in _SCALARS:
             continue
         try:
-            return _decode(raw, arm, blob)
+            return _decode(raw, arm, content)
         except ProtocolError:
             continue
     raise ProtocolError(f"malformed message: a {type(raw).__name__} of no declared type")
 
 
-def _decode_message(raw: Any, expected: tuple[type[M], ...], blob: memoryview) -> M:
+def _decode_message(raw: Any, expected: tuple[type[M], ...], content: _Content) -> M:
     """`raw` as a message of one of the `expected` classes, or of a class below them."""
     op = raw.get("op") if isinstance(raw, dict) else None
     cls = Message.ops.get(op) if isinstance(op, str) else None
     if cls is None or not issubclass(cls, expected):
         raise ProtocolError(f"malformed message: expected {' or '.join(each.__name__ for each in expected)}")
-    message: M = _decode_fields({name: value for name, value in raw.items() if name != "op"}, cls, blob)
+    message: M = _decode_fields({name: value for name, value in raw.items() if name != "op"}, cls, content)
     return message
 
 
-def _decode_fields(raw: dict[str, Any], cls: type[Any], blob: memoryview) -> Any:
+def _decode_fields(raw: dict[str, Any], cls: type[Any], content: _Content) -> Any:
     hints = _hints(cls)  # type: ignore[arg-type] # mypy takes a class for unhashable
     if raw.keys() != hints.keys():
         raise ProtocolError(f"malformed message: {cls.__name__} has the fields {', '.join(hints)}")
-    return cls(**{name: _decode(raw[name], hint, blob) for name, hint in hints.items()})
+    return cls(**{name: _decode(raw[name], hint, content) for name, hint in hints.items()})
 
 
 @functools.cache
@@ -172,22 +221,21 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
-def _decode_array(raw: Any, dtypes: tuple[Any, ...], blob: memoryview) -> Array:
-    """The array that `raw` places in `blob`; `dtypes` are those that the declared type allows, all if empty."""
+def _decode_array(raw: Any, dtypes: tuple[Any, ...], content: _Content) -> Array:
+    """The next array, which `raw` describes; `dtypes` are those that the declared type allows, all if empty."""
     try:
         dtype, shape, offset = raw["array"]
-        sizes_valid = type(shape) is list and all(type(size) is int and 0 <= size <= 2**31 for size in (*shape, offset))
+        is_valid = type(shape) is list and len(shape) <= MAX_DIMENSIONS
+        is_valid = is_valid and all(type(size) is int and 0 <= size <= 2**31 for size in (*shape, offset))
     except (KeyError, TypeError, ValueError):
         raise ProtocolError("malformed message: not an array") from None
-    if dtype not in DTYPES or not sizes_valid:
+    if dtype not in DTYPES or not is_valid:
         raise ProtocolError("malformed message: not an array")
     declared = [allowed for allowed in dtypes if isinstance(allowed, type) and issubclass(allowed, np.generic)]
     if declared and np.dtype(dtype) not in map(np.dtype, declared):
         raise ProtocolError(f"malformed message: an array of {dtype}")
-    end = offset + math.prod(shape) * np.dtype(dtype).itemsize
-    if end > len(blob):
-        raise ProtocolError("malformed message: an array longer than the blob")
+    data = content.take(offset, math.prod(shape) * np.dtype(dtype).itemsize)
     try:
-        return np.frombuffer(blob[offset:end], dtype=dtype).reshape(shape)
-    except ValueError:  # too many dimensions, or sizes beyond any memory beside a 0
+        return np.frombuffer(data, dtype=dtype).reshape(shape)
+    except ValueError:  # sizes beyond any memory beside a 0
         raise ProtocolError("malformed message: an array of an impossible shape") from None
