@@ -1,7 +1,7 @@
 """Grade the grader: give it every case, and compare its results with what the case declares.
 
 python -m staff.audit                       everything
-python -m staff.audit --only 'wrong/me*'    some cases
+python -m staff.audit --only 'wrong/me*'    some cases; `mutants` is the name of the mutation score
 """
 
 import argparse
@@ -14,14 +14,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from src.errors import run_command
 from src.files import ROOT, write_file
-from staff.audit import faults, fuzz, table
+from staff.audit import faults, fuzz, mutants, table
 from staff.audit.case import KINDS, load_all
+from staff.audit.many import Graders
 from staff.audit.run import Audit
 from staff.audit.subject import DEFAULT_HOMEWORK, Subject, load_subject
 
@@ -52,28 +53,35 @@ def main() -> int | str:
     subject = load_subject(args.homework)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began, before = time.monotonic(), _tree()
-    with tempfile.TemporaryDirectory(prefix="audit-", ignore_cleanup_errors=True) as folder, _listening() as port:
-        Path(folder).chmod(0o711)
-        audit = Audit(Path(folder), port)
-        _add_all(audit, subject, args)
-        if not len(audit):
-            return f"error: --only {' '.join(args.only)}: there is no such case"
-        audit.run(args.jobs)
+    with tempfile.TemporaryDirectory(prefix="audit-", ignore_cleanup_errors=True) as name, _listening() as port:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with Graders(subject, folder) as graders:
+            audit = Audit(folder, port, graders)
+            sections = _add_all(audit, subject, args)
+            if not len(audit):
+                return f"error: --only {' '.join(args.only)}: there is no such case"
+            audit.run(args.jobs)
+    results = [section() for section in sections]
     changed = sorted(path for path, _ in before.items() ^ _tree().items())
-    found = [*audit.problems(), *(f"{path} was changed meanwhile" for path in dict.fromkeys(changed))]
+    found = [*audit.problems(), *(problem for result in results for problem in result.problems)]
+    found += [f"{path} was changed meanwhile" for path in dict.fromkeys(changed)]
     print(table.matrix(audit.rows, subject.points))
-    print("\n".join(found))
+    print("\n".join([*(f"\n{result.title}: {result.text}\n{result.details}" for result in results), *found]))
     print(f"{table.total(audit.rows)}, in {(time.monotonic() - began) / 60:.1f} min")
     write_file(args.json, table.as_json(audit.rows, found).encode())
     if (args.homework, args.only, args.seeds) == (DEFAULT_HOMEWORK, [], SEEDS) and os.geteuid() == 0:
-        table.rewrite(ROOT / "staff" / "README.md", audit.rows)
+        table.rewrite(ROOT / "staff" / "README.md", audit.rows, results)
     return 1 if found else 0
 
 
-def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> None:
+def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> list[Callable[[], table.Section]]:
+    """Add all that is wanted to `audit`; returns what to say afterwards about more than one case."""
+
     def wanted(name: str) -> bool:
         return not args.only or any(fnmatch.fnmatch(name, pattern) for pattern in args.only)
 
+    sections: list[Callable[[], table.Section]] = []
     for target, reader in fuzz.READERS.items():  # the longest first
         if wanted(f"fuzz/{target}") and args.fuzz:
             check = partial(fuzz.check, args.homework, target, args.fuzz)
@@ -84,6 +92,12 @@ def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> None:
     for case in sorted(load_all(subject), key=lambda case: KINDS.index(case.kind), reverse=True):
         if wanted(f"{case.kind}/{case.name}"):
             audit.add_case(case, args.seeds)
+    if wanted("mutants"):
+        mutation = mutants.Mutation(subject)
+        audit.add_tasks(mutation.tasks(audit.graders, audit.folder))
+        sections.append(mutation.section)
+    sections.append(partial(table.hint_rate, audit.rows))
+    return sections
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class GraderRun:
     exit_code: int | None  # None: it had to be killed
     seconds: float
     left: list[str] = field(default_factory=list)  # processes and files that are still there
+    raised: list[str] = field(default_factory=list)  # numbers of tests in which a call did not return; see `many.py`
 
     def points(self) -> dict[str, float]:
         """Part → points."""
@@ -53,6 +55,11 @@ class GraderRun:
             if part is not None:
                 given[part].update(name for name, text in self.subject.hints.items() if text in hint)
         return given
+
+    def wrong_values(self) -> list[str]:
+        """The numbers of the tests that lost points because of a wrong value, not because a call did not return."""
+        lost = [test["number"] for test in self._tests() if test["score"] < test["max_score"]]
+        return [number for number in lost if number not in self.raised]
 
     def output(self) -> str:
         """Everything that a student can read."""
@@ -90,7 +97,7 @@ def run_grader(
     began = time.monotonic()
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = subprocess.Popen(
-            [*_as_user(user), *command, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            [*as_user(user), *command, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             env=os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch), "PYTHONIOENCODING": "utf-8"},
             start_new_session=True,
         )  # fmt: skip
@@ -109,7 +116,17 @@ def run_grader(
 
 
 def grade_case(case: Case, folder: Path, seed: int, user: int | None, port: int, *parts: str) -> GraderRun:
-    """Grade the submission of `case` in a folder of its own."""
+    """Grade the submission of `case` with grader.py, in a folder of its own."""
+
+    def grade(submission: Path) -> GraderRun:
+        arguments = ("--seed", str(seed), *parts)
+        return run_grader(case.subject, submission, folder, *arguments, user=user, seconds=case.seconds)
+
+    return grade_written(case, folder, port, grade)
+
+
+def grade_written(case: Case, folder: Path, port: int, grade: Callable[[Path], GraderRun]) -> GraderRun:
+    """Write the submission of `case` to a folder of its own, and grade it there with `grade`."""
     folder.mkdir(mode=0o711)
     submission, outside = folder / "submission.zip", folder / "outside"
     outside.mkdir()
@@ -117,14 +134,13 @@ def grade_case(case: Case, folder: Path, seed: int, user: int | None, port: int,
     results = folder / "results" / "results.json"
     case.write(submission, {"root": ROOT, "results": results, "outside": outside, "port": port})
     submission.chmod(0o644)
-    arguments = ("--seed", str(seed), *parts)
-    run = run_grader(case.subject, submission, folder, *arguments, user=user, seconds=case.seconds)
+    run = grade(submission)
     run.left.extend(f"{path.name} was written outside" for path in outside.iterdir())
     shutil.rmtree(folder, ignore_errors=True)
     return run
 
 
-def _as_user(user: int | None) -> list[str]:
+def as_user(user: int | None) -> list[str]:
     """The command that runs another as `user`: an ordinary one, who can read what all others can read."""
     if user is None:
         return []

@@ -49,6 +49,11 @@ class Subject:
         return sorted((self._folder / "labels").glob("*"))
 
     @property
+    def mutants(self) -> Path:
+        """The file of what was checked about the mutants of the reference answers."""
+        return self._folder / "mutants.yml"
+
+    @property
     def model(self) -> str:
         """The name of the model that the grader uses."""
         return self.homework.find_model("bundled")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ TITLES = {
     "fault": "faults on the grader's side",
     "fuzz": "readers of untrusted input, fuzzed",
 }
+LEAST_HINTS = 0.9  # of what fails by a value, so many get a hint
 _MARKED = re.compile(r"(<!-- audit -->\n).*?(<!-- /audit -->)", re.DOTALL)
 
 
@@ -29,6 +31,7 @@ class Outcome:
     problems: list[str]  # how it differs from what was declared
     points: dict[str, float] = field(default_factory=dict)  # by part
     hints: list[str] = field(default_factory=list)
+    by_value: bool = False  # some test got a wrong value, not an exception
 
 
 @dataclass
@@ -53,6 +56,16 @@ class Row:
             for outcome in self.outcomes
             for problem in outcome.problems
         ]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the audit has found out besides the cases: a paragraph under a title."""
+
+    title: str
+    text: str  # goes into staff/README.md, too
+    details: str = ""  # printed only
+    problems: tuple[str, ...] = ()
 
 
 def matrix(rows: Sequence[Row], parts: Iterable[str]) -> str:
@@ -85,13 +98,27 @@ def total(rows: Sequence[Row]) -> str:
     return f"{cases} cases, {gradings} gradings: {right} as declared, {gradings - right} not"
 
 
+def hint_rate(rows: Sequence[Row]) -> Section:
+    """How many of the wrong answers that fail by a value get a hint; that it is the right one, each case declares."""
+    by_value = [row for row in rows if row.kind == "wrong" and any(outcome.by_value for outcome in row.outcomes)]
+    without = [row.name for row in by_value if not all(outcome.hints for outcome in row.outcomes)]
+    hinted = len(by_value) - len(without)
+    return Section(
+        "Hints",
+        f"of {len(by_value)} wrong answers that fail by a value, {hinted} get a hint "
+        f"({hinted / max(1, len(by_value)):.0%}).",
+        details=f"without: {', '.join(sorted(without)) or 'none'}",
+        problems=() if hinted >= LEAST_HINTS * len(by_value) else (f"only {hinted} of {len(by_value)} get a hint",),
+    )
+
+
 def as_json(rows: Sequence[Row], problems: Sequence[str]) -> str:
     """All of it for a machine."""
     return json.dumps({"problems": problems, "cases": [asdict(row) for row in rows]}, indent=1) + "\n"
 
 
-def rewrite(readme: Path, rows: Sequence[Row]) -> None:
-    """Write the totals between the marks in `readme`.
+def rewrite(readme: Path, rows: Sequence[Row], sections: Sequence[Section] = ()) -> None:
+    """Write the totals, and the text of each section, between the marks in `readme`.
 
     Raises:
         UserError: the marks are gone.
@@ -101,6 +128,8 @@ def rewrite(readme: Path, rows: Sequence[Row]) -> None:
         counts = _counts([row for row in rows if row.kind == kind])
         lines.append(f"| {title} | " + " | ".join(map(str, counts)) + " |")
     lines.append("| **all** | " + " | ".join(f"**{count}**" for count in _counts(rows)) + " |")
+    for section in sections:
+        lines += ["", *textwrap.wrap(f"**{section.title}**: {section.text}", 120)]
     text = readme.read_text(encoding="utf-8")
     if not _MARKED.search(text):
         raise UserError(f"{readme}: the marks <!-- audit --> and <!-- /audit -->, around the table, are missing")
