@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +58,65 @@ def test_one_fork_server_serves_several_gradings(tmp_path, open_folder):
                 assert worker.run("sample.py", "name", seconds=20).value == name
             assert server.process.poll() is None
     assert server.process.poll() is not None
+
+
+def children_of(process: int) -> list[int]:
+    """The process ids of all that `process` started, and so on."""
+    tasks = Path(f"/proc/{process}/task")
+    own = [int(n) for task in tasks.iterdir() for n in (task / "children").read_text().split()]
+    return own + [n for child in own for n in children_of(child)]
+
+
+def is_alive(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("is_held_up", [False, True])
+def test_nothing_survives_a_killed_grader(is_held_up, tmp_path):
+    """Neither fork server nor worker, also while a debugger holds the fork server up (here: it is stopped)."""
+    (tmp_path / "likelihood.py").write_text("import time\ndef log_likelihood(model, text):\n    time.sleep(60)\n")
+    grader = subprocess.Popen([sys.executable, ROOT / "grader.py", "6.4", "--submission", tmp_path])
+    deadline = time.monotonic() + 120
+    try:
+        while len(children_of(grader.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = children_of(grader.pid)
+        if is_held_up:
+            os.kill(children[0], signal.SIGSTOP)
+    finally:
+        grader.kill()
+        grader.wait()
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [process for process in children if is_alive(process)]
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert len(children) >= 2
+    assert not left
+
+
+def test_debugpy_stays_out_of_the_fork_server(open_folder, monkeypatch):
+    """Under debugpy, `subprocess` attaches the debugger to every Python process, but not while this is entered."""
+    entered, popen = [], subprocess.Popen
+
+    @contextlib.contextmanager
+    def skip():
+        entered.append(True)
+        yield
+        entered.pop()
+
+    class Patched(popen):
+        def __init__(self, *arguments, **options):
+            assert entered, "debugpy would attach itself"
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setitem(sys.modules, "_pydev_bundle.pydev_monkey", SimpleNamespace(skip_subprocess_arg_patch=skip))
+    monkeypatch.setattr(subprocess, "Popen", Patched)
+    ForkServer(HOMEWORK, BUNDLED, open_folder).close()
 
 
 def test_many_threads_may_use_pytorch_at_once(tmp_path):

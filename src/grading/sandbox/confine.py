@@ -117,15 +117,20 @@ def become(user: int, keep_reading: bool = False) -> None:
             raise OSError(ctypes.get_errno(), "capset")
 
 
+def die_with_parent() -> None:
+    """Be killed when the thread that started this process ends, even by SIGKILL (Linux). A change of user undoes it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def bind_to_parent() -> None:
     """Be killed when the parent dies, and never gain rights by running a program (Linux).
 
-    Landlock and seccomp demand the second of an ordinary user. A change of user would undo the first.
+    Landlock and seccomp demand the second of an ordinary user.
     """
+    die_with_parent()
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def landlock_version() -> int:

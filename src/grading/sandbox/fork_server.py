@@ -27,6 +27,8 @@ def serve(descriptor: int, module: str, model_name: str) -> None:
     Args:
         module: the homework's worker module, `src.hwN.worker`
     """
+    # A dead grader also closes its end of the socket. But a debugger may hold this process up, and it would never read.
+    confine.die_with_parent()
     with socket.socket(fileno=descriptor) as control:
         plugin = _load(module, model_name)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grader, which then ends this process
@@ -85,6 +87,7 @@ def _carry_out(order: Message, control: socket.socket, plugin: WorkerPlugin, use
 def _be_worker(start: StartWorker, control: socket.socket, plugin: WorkerPlugin, channel: int, output: int) -> None:
     """Serve as a worker in a process that was just forked; never returns."""
     try:
+        confine.die_with_parent()
         os.setsid()
         control.close()
         channel, output = os.dup2(channel, 10), os.dup2(output, 11)

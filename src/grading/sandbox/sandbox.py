@@ -169,7 +169,7 @@ class Sandbox:
 
     def _spawn(self, order: StartWorker, place: Place) -> WorkerClient:
         token = secrets.token_hex(16)
-        with socket.create_server(("127.0.0.1", 0)) as listener, place.output.open("wb") as file:
+        with socket.create_server(("127.0.0.1", 0)) as listener, place.output.open("wb") as file, _without_debugger():
             port = listener.getsockname()[1]
             process = subprocess.Popen(
                 _worker_command("connect", port, self.homework, self.model_name),
@@ -215,7 +215,7 @@ class ForkServer:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs, self._log.open("wb") as log:
+        with theirs, self._log.open("wb") as log, _without_debugger():
             self.process = subprocess.Popen(
                 _worker_command("fork", theirs.fileno(), self._homework, self._model_name),
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -262,6 +262,14 @@ class ForkServer:
 
 def _worker_command(mode: str, where: int, homework: Homework, model_name: str) -> list[str]:
     return [*_BOOT_COMMAND, mode, str(where), f"{homework.package}.worker", model_name]
+
+
+def _without_debugger() -> contextlib.AbstractContextManager[None]:
+    """Meanwhile debugpy, if this process runs under it, does not attach itself to new processes: it would stop them."""
+    debugger = sys.modules.get("_pydev_bundle.pydev_monkey")
+    skip: Callable[[], contextlib.AbstractContextManager[None]]
+    skip = getattr(debugger, "skip_subprocess_arg_patch", contextlib.nullcontext)
+    return skip()
 
 
 def _environment() -> dict[str, str]:
