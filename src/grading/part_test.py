@@ -33,14 +33,15 @@ class Mistake:
 
     Each variant is a function of a case, which is what a test knows: the model's answers, the arguments, the right
     value. It returns the value to which the mistake leads, for the diagnosis to compare with what the student got; or
-    True where the mistake explains the case.
+    True where the mistake explains the case. A variant may also be one step of a longer computation: a function of a
+    case and of what the step before has led to.
     """
 
     name: str
     hint: str  # teaches without giving the line away
-    variants: tuple[Callable[[Any], Any], ...] = field(default=(), repr=False)
+    variants: tuple[Callable[..., Any], ...] = field(default=(), repr=False)
 
-    def with_variants(self, *variants: Callable[[Any], Any]) -> "Mistake":
+    def with_variants(self, *variants: Callable[..., Any]) -> "Mistake":
         """The same mistake, in another question."""
         return Mistake(self.name, self.hint, variants)
 

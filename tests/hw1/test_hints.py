@@ -1,5 +1,6 @@
 """Known mistakes are recognised: by the visible tests themselves, called with what each mistake leads to."""
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from src.hw1.dataset import NEURIPS, RANDOM, SHAKESPEARE
 from src.hw1.hints import HINTS, collect
 from src.hw1.hints.classifier import DECISION_MISTAKES, diagnose_decisions
 from src.hw1.hints.horizon import HORIZON_MISTAKES, HorizonCase
-from src.hw1.hints.likelihood import COMBINATIONS, LIKELIHOOD_MISTAKES, LikelihoodCase, diagnose_likelihood
+from src.hw1.hints.likelihood import LikelihoodCase, all_outcomes, diagnose_likelihood
 from src.hw1.hints.sampling import (
     DRAW_MISTAKES,
     FEEDING_MISTAKES,
@@ -32,7 +33,7 @@ from src.hw1.hints.sampling import (
 )
 from src.hw1.hints.temperature import SCALING_MISTAKES, TemperatureCase
 from src.hw1.messages import FILTERED
-from src.hw1.oracle import Asked, TableModel, log_likelihood, pair_probabilities, top_k
+from src.hw1.oracle import Asked, TableModel, close, log_likelihood, pair_probabilities, top_k
 from src.hw1.parts import HOMEWORK
 from staff.release import secret_lines
 
@@ -152,56 +153,112 @@ def test_a_wrong_shape_is_recognised(mistake):
 # --- likelihood ---
 
 
-# Constants of 1e-7 and less, and a limit of 1e-7: no token of the visible texts is so unlikely that they matter.
-HARMLESS = {*(f"epsilon {i}" for i in range(6, 12)), "clamped 0"}
-LIKELIHOODS = variants(LIKELIHOOD_MISTAKES, lambda name: name not in HARMLESS)
-
-
-def likelihood_hint(variant: Callable[[LikelihoodCase], float]) -> str | None:
-    def answer(model, reference, ids):
-        return float(variant(LikelihoodCase(model.logits(ids)[0], ids[0])))
-
-    return hint_given(LikelihoodTest, "test_table", answer)
-
-
-@pytest.mark.parametrize(("mistakes", "variant"), [*LIKELIHOODS, *COMBINATIONS])
-def test_likelihoods_are_recognised(mistakes, variant):
-    assert likelihood_hint(variant) == hint_of(mistakes)
-
-
-@pytest.mark.parametrize(("mistakes", "variant"), variants(LIKELIHOOD_MISTAKES, HARMLESS.__contains__))
-def test_harmless_likelihoods_lose_nothing(mistakes, variant):
-    assert likelihood_hint(variant) is None
-
-
 def cases(*lengths: int) -> list[LikelihoodCase]:
-    model, texts = TableModel(12, seed=5), [np.arange(1, n + 1) % 12 for n in lengths]
-    return [LikelihoodCase(model.logits(ids[None])[0], ids) for ids in texts]
+    model, texts = TableModel(12, seed=5), [np.random.default_rng(n).integers(0, 12, n) for n in lengths]
+    return [LikelihoodCase(ids, log_likelihood(model.logits(ids[None])[0], ids), model.logits) for ids in texts]
+
+
+TRIED = cases(4, 9, 30)
+RIGHT = [case.right for case in TRIED]
+with np.errstate(all="ignore"):
+    OUTCOMES = list(all_outcomes(TRIED))
+SINGLE = [outcome for outcome in OUTCOMES if len(outcome[0]) == 1]
+PAIRS = [outcome for outcome in OUTCOMES if len(outcome[0]) == 2]
+
+
+def is_harmless(values: np.ndarray) -> bool:
+    """A constant of 1e-7 and less, or a limit of 1e-7: no token of the texts is so unlikely that it matters."""
+    return all(map(close, values, RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "values"), SINGLE, ids=[f"{mistake.name} {i}" for i, ((mistake,), _) in enumerate(SINGLE)]
+)
+def test_likelihoods_are_recognised(mistakes, values):
+    assert diagnose_likelihood(values, TRIED) == (() if is_harmless(values) else mistakes)
+
+
+def test_two_mistakes_together_are_recognised():
+    """What is said are mistakes that were made, or one that leads to the same; and something is said of every pair."""
+    tried = PAIRS[::9]
+    given = [diagnose_likelihood(values, TRIED) for _, values in tried]
+    for hints, (mistakes, values) in zip(given, tried, strict=True):
+        equal = [m for m, v in SINGLE if np.allclose(v, values, rtol=1e-4, atol=1e-5)]
+        assert set(hints) <= set(mistakes) or hints in equal, (hints, mistakes)
+    harmful = [hints for hints, (_, values) in zip(given, tried, strict=True) if not is_harmless(values)]
+    assert all(harmful)
+    assert sum(len(hints) == 2 for hints in harmful) > 0.6 * len(
+        harmful
+    )  # others hide the second one: epsilon, clamped
+
+
+@pytest.mark.parametrize(
+    ("names", "factor"),
+    [
+        (("shifted", "mean"), 1),
+        (("shifted", "wrong axis"), 1),
+        (("shifted", "sign"), 1),
+        (("no context", "mean"), 1),
+        (("first not fed", "base 2"), 1),
+        (("shifted", "mean", "sign"), 1),
+        (("shifted", "scaled"), 0.5),
+        (("wrong axis", "scaled"), 3),
+    ],
+)
+def test_mistakes_that_are_made_together_are_said(names, factor):
+    found = 0
+    for mistakes, values in OUTCOMES:
+        if {mistake.name for mistake in mistakes} == {*names} - {"scaled"}:
+            hints = {mistake.name for mistake in diagnose_likelihood(factor * values, TRIED)}
+            found += hints == {*names}
+    assert found
+
+
+def test_values_that_nothing_explains_get_no_hint():
+    rng = np.random.default_rng(0)
+    tried = [rng.normal(-2, 1, len(TRIED)) * [case.size for case in TRIED] for _ in range(200)]
+    assert not any(diagnose_likelihood(values, TRIED) for values in tried)
 
 
 def test_right_likelihoods_are_not_taken_for_mistakes():
-    right = [log_likelihood(case.logits, case.ids) for case in cases(4, 6)]
-    assert diagnose_likelihood(right, cases(4, 6)) == ()
+    assert diagnose_likelihood(RIGHT, TRIED) == ()
 
 
 @pytest.mark.parametrize(
     ("value", "name"),
     [
         (lambda case: 1.00005 * case.right, "scaled"),  # hardly wrong: not an epsilon
-        (lambda case: case.picked[2:].sum(), "part missing"),
+        (lambda case: log_likelihood(case.ask(case.ids[None])[0, 2:], case.ids[2:]), "part missing"),
         (lambda case: -3.0, "constant"),
+        (lambda case: 0.0, "zero"),
+        (lambda case: math.nan, "not a number"),
+        (lambda case: -math.inf, "not a number"),
     ],
 )
 def test_patterns_of_several_likelihoods_are_recognised(value, name):
-    tried = cases(9, 60)
+    tried = cases(9, 20, 60)
     (mistake,) = diagnose_likelihood([value(case) for case in tried], tried)
     assert mistake.name == name
 
 
 def test_cross_entropy_as_pytorch_gives_it_is_recognised():
-    (case,) = cases(5)
-    value = torch.nn.functional.cross_entropy(torch.tensor(case.logits[:-1]), torch.tensor(case.ids[1:])).item()
-    assert [mistake.name for mistake in diagnose_likelihood([value], [case])] == ["mean", "sign"]
+    values = []
+    for case in TRIED:
+        logits = torch.tensor(case.ask(case.ids[None])[0, :-1])
+        values.append(torch.nn.functional.cross_entropy(logits, torch.tensor(case.ids[1:])).item())
+    assert {mistake.name for mistake in diagnose_likelihood(values, TRIED)} == {"mean", "sign"}
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(lambda case: -case.right, "sign"), (lambda case: None, "nothing")],
+)
+def test_the_test_of_likelihoods_gives_the_hint(value, name):
+    def answer(model, reference, ids):
+        right = log_likelihood(model.logits(ids)[0], ids[0])
+        return value(LikelihoodCase(ids[0], right, model.logits))
+
+    assert hint_given(LikelihoodTest, "test_table", answer) == HINTS[name].hint
 
 
 # --- classifier ---

@@ -120,6 +120,11 @@ class Returned(Message):
     model_changed: bool
     tensors: tuple[Array, ...]  # the tensors among the arguments, as they were after the call
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the value is None."""
+        return self.kind == "plain" and self.value is None
+
     def number(self) -> float | None:
         """The value as a float if it is one number or bool of any kind, or a string that holds one; else None."""
         if isinstance(self.value, np.ndarray) and self.value.size == 1:

@@ -7,8 +7,10 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.grading.part_test import Mistakes
+from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test, LanguageModel
-from src.hw1.hints.likelihood import NOT_A_FLOAT, REVERSED, LikelihoodCase, diagnose_likelihood
+from src.hw1.hints.likelihood import NOT_A_FLOAT, LikelihoodCase, diagnose_likelihood
+from src.hw1.hints.shared import NOT_A_NUMBER, NOTHING
 from src.hw1.messages import Ids
 from src.hw1.oracle import TableModel, close, log_likelihood
 
@@ -45,20 +47,13 @@ def check_values(test: GPT2Test, model: LanguageModel, texts: Sequence[Ids]) -> 
         value = returned.number()
         if value is None:
             reason = "log_likelihood must return one number"
-            test.lose(input, "a number for each text", returned.description(), reason=reason)
+            test.lose(input, "a number for each text", returned.description(), _of_type(returned), reason)
         values.append(value)
-        cases.append(LikelihoodCase(model.logits(ids[None])[0], ids))
-    right = [log_likelihood(case.logits, case.ids) for case in cases]
+        cases.append(LikelihoodCase(ids, log_likelihood(model.logits(ids[None])[0], ids), model.logits))
+    right = [case.right for case in cases]
     if not all(map(close, values, right)):
-        mistakes = diagnose_likelihood(values, cases) or _reversal(values, model, texts)
+        mistakes = diagnose_likelihood(values, cases)
         test.lose(input, _listed(right), _listed(values), mistakes, reason="the values are wrong")
-
-
-def _reversal(values: Sequence[float], model: LanguageModel, texts: Sequence[Ids]) -> Mistakes:
-    """The mistake of reading all texts backwards, if that leads to `values`."""
-    backwards = [ids[::-1].copy() for ids in texts]
-    right = [log_likelihood(model.logits(ids[None])[0], ids) for ids in backwards]
-    return (REVERSED,) if all(map(close, values, right)) else ()
 
 
 def _listed(values: Sequence[float]) -> str:
@@ -72,7 +67,14 @@ def check_type(test: GPT2Test, text: str) -> None:
     returned = test.call(input, "likelihood.py", "log_likelihood", test.gpt2.reference, ids[None], watch=True)
     if not (returned.kind == "plain" and type(returned.value) is float and math.isfinite(returned.value)):
         got = returned.description() + (" that requires a gradient" if returned.requires_grad else "")
-        mistakes = (NOT_A_FLOAT,) if returned.number() is not None else ()
-        test.lose(input, "a Python float", got, mistakes, "the result is not a Python float")
+        test.lose(input, "a Python float", got, _of_type(returned), "the result is not a Python float")
     if returned.model_changed:
         test.lose(input, "the model to stay as it was", "the model was changed", reason="the model was changed")
+
+
+def _of_type(returned: Returned) -> Mistakes:
+    """The mistake in a value that is not a finite Python float."""
+    value = returned.number()
+    if value is None:
+        return (NOTHING,) if returned.is_nothing else ()
+    return (NOT_A_FLOAT,) if math.isfinite(value) else (NOT_A_NUMBER,)

@@ -10,6 +10,7 @@ from src.errors import PointsLost
 from src.grading.part_test import numbers
 from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.checks.sampling import check_draws, draws_rightly
+from src.hw1.hints.shared import NOTHING
 from src.hw1.hints.temperature import IN_PLACE, WRONG_SHAPE, TemperatureCase, diagnose_scaling
 from src.hw1.messages import FILTERED, Ids, Logits
 from src.hw1.oracle import AnyFloats, TableModel, log_softmax, same_distribution, top_k
@@ -77,7 +78,8 @@ def scaled(test: GPT2Test, call: ScaleCall, untouched: bool) -> AnyFloats:
     is_logits = returned.kind == "tensor" and isinstance(value, np.ndarray) and value.dtype.kind == "f"
     if not isinstance(value, np.ndarray) or not is_logits or value.shape != call.logits.shape:
         expected = f"`temperature_scale` to return a tensor of logits of shape {call.logits.shape}"
-        test.lose(call.description, expected, returned.description(), (WRONG_SHAPE,), "wrong shape or type")
+        mistake = NOTHING if returned.is_nothing else WRONG_SHAPE
+        test.lose(call.description, expected, returned.description(), (mistake,), "wrong shape or type")
     if untouched and not np.array_equal(returned.tensors[0], call.logits):
         expected, got = "the caller's logits to stay as they are", "`temperature_scale` changed them"
         test.lose(call.description, expected, got, (IN_PLACE,), "the caller's logits were changed")
