@@ -17,7 +17,8 @@ class Limits:
     seconds: float = 20.0  # of wall-clock time, for all calls to one worker together
     cpu_seconds: int = 110
     memory: int = 350_000_000  # beyond what the process had when it was forked
-    file_size: int = 8_000_000
+    file_size: int = 1_000_000
+    output: int = 8_000_000  # what it prints
     open_files: int = 64
     threads: int = 64
     scratch_size: int = 64_000_000  # all files that it writes

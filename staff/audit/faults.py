@@ -171,6 +171,50 @@ def missing_library(subject: Subject, folder: Path) -> list[str]:
     return [run.stderr[-300:] or f"exit code {run.exit_code}"]
 
 
+def _old_kernel(version: int, *says: str) -> Check:
+    """The check that right answers get their points where the kernel's Landlock is older, and that this is said."""
+
+    def check(subject: Subject, folder: Path) -> list[str]:
+        tree = _tree(subject, folder)
+        path = tree / "src" / "grading" / "sandbox" / "landlock.py"
+        source = path.read_text(encoding="utf-8")
+        path.write_text(source.replace("return max(0, int(found))", f"return min({version}, int(found))"))
+        run = _graded(subject, folder, root=tree)
+        if version == 0 and "is closed to other users" in run.stderr:
+            raise FaultImpossible("this Python lies in a folder that is closed to other users")
+        found = [f"nothing says {text!r}" for text in says if text not in run.output()]
+        if run.points() != subject.points:
+            found.append(f"points {run.points()}; {run.stderr[-300:]!r}")
+        return found + run.left
+
+    check.__doc__ = f"The kernel's Landlock has version {version} (0: it has none)"
+    return check
+
+
+def inside_the_environment(subject: Subject, folder: Path) -> list[str]:
+    """The project lies in the virtual environment's folder, which student code may read"""
+    python = _empty_environment(folder)
+    script = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip())
+    (packages / "real.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    tree = python.parent.parent / "project"
+    copy_tree(autograder_files(subject.homework), tree)
+    answers = _answers(subject, folder)
+    with zipfile.ZipFile(answers) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    spy = (
+        f"\nwith open({str(tree / subject.hidden_tests)!r}) as file:\n    raise RuntimeError('TAKEN ' + file.read())\n"
+    )
+    with zipfile.ZipFile(answers, "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text + spy)
+    run = _graded(subject, folder, answers, root=tree, python=str(python))
+    found = ["it read the hidden tests"] if "TAKEN" in run.output() else []
+    if "Permission denied" not in run.output():
+        found.append(f"it was not refused: {run.output()[:300]!r}, {run.stderr[-300:]!r}")
+    return found + run.left
+
+
 def broken_test(subject: Subject, folder: Path) -> list[str]:
     """A hidden test itself has a mistake"""
     tree = _tree(subject, folder)
@@ -249,6 +293,10 @@ FAULTS: Mapping[str, Check] = {
     "damaged-model": damaged_model,
     "other-library": other_library,
     "missing-library": missing_library,
+    "kernel-without-landlock": _old_kernel(0, "this kernel has no Landlock"),
+    "kernel-with-landlock-2": _old_kernel(2),
+    "kernel-with-landlock-5": _old_kernel(5),
+    "inside-the-environment": inside_the_environment,
     "broken-test": broken_test,
     "missing-data": missing_data,
     "empty-zip": _unusable("The submission is an empty zip", _zip_of([]), "holds none of"),

@@ -19,6 +19,7 @@ from src.errors import CallFailed, SandboxError
 from src.files import ROOT
 from src.grading.sandbox.client import Place, WorkerClient
 from src.grading.sandbox.messages import EndWorker, Foreign, Raised, Returned
+from src.grading.sandbox.output import Output
 from src.grading.sandbox.protocol import send
 from src.grading.sandbox.sandbox import ForkServer, Sandbox
 from src.hw1.messages import Encode, Encoded, LogitsAnswer, TableQuestion
@@ -201,9 +202,9 @@ FLOAT = {"kind": "plain", "dtype": "float", "value": 1.0, "requires_grad": False
 )
 def test_a_forged_reply_costs_the_call_and_nothing_else(reply, tmp_path):
     ours, theirs = socket.socketpair()
-    (tmp_path / "output").touch()
-    place = Place(tmp_path / "home", tmp_path / "output")
-    client = WorkerClient(HOMEWORK, 0, ours, lambda patience: 0, place)
+    output = Output(1000)
+    output.given()
+    client = WorkerClient(HOMEWORK, 0, ours, lambda patience: 0, Place(tmp_path, output))
 
     def answer() -> None:
         with contextlib.suppress(OSError):  # the client may have closed the channel already

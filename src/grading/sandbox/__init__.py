@@ -6,6 +6,10 @@ fork_server  loads PyTorch and the model once, then forks workers
 worker       the process that runs student code; and the one that runs this project's own code for the grader
 protocol     how messages are sent, and checked on receipt
 messages     the messages
-confine      the rights that a process gives up
+confine      the rights that a process gives up; the list of what is covered, and what is not
+landlock     which files it can open
+seccomp      which system calls it can make
+memory       how much memory it may use
+output       what it prints
 limits       the resources that a process may use
 """

@@ -19,13 +19,16 @@ import numpy as np
 from src.errors import CallFailed, ProtocolError, SandboxError, printable
 from src.grading import dependencies
 from src.grading.homework import Homework, Limits
-from src.grading.sandbox.messages import Argument, Call, Raised, Reference, Returned, WorkerReady
+from src.grading.sandbox.memory import MemoryLimit
+from src.grading.sandbox.messages import DISK_FULL, Argument, Call, Raised, Reference, Returned, WorkerReady
+from src.grading.sandbox.output import Output
 from src.grading.sandbox.protocol import Message, receive, send
 
 START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
-_POLL_SECONDS = 0.2  # between two looks at the clock and at the scratch folder
+_POLL_SECONDS = 0.05  # between two looks at the clock, at the scratch folder, and at the memory in use
 _PRINTED_TOO_MUCH = "your code printed far too much"
 _WROTE_TOO_MUCH = "your code wrote more files than it may"
+_MEMORY = "your code used more memory than it may"
 _PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
 
 
@@ -43,7 +46,8 @@ class Place:
     """Where a worker's files are."""
 
     home: Path  # the only folder in which it may write
-    output: Path  # what it prints
+    output: Output  # what it prints
+    memory: MemoryLimit | None = None  # on what it may use beyond what it has at first
 
 
 class WorkerClient:
@@ -54,14 +58,14 @@ class WorkerClient:
     ):
         self.channel = channel
         self.fresh = True  # whether the next call imports the student's files anew
-        self.protections = WorkerReady(landlock=False, seccomp=False)
+        self.protections = WorkerReady(landlock=0, seccomp=False, own_disk=False, reads=None)
         self._homework = homework
         self._seed = seed
         self._end = end
         self._place = place
         self._status: int | None = None  # how the process ended
         self._calls = 0
-        self._last_look = time.monotonic()  # at the scratch folder
+        self._last_look = time.monotonic()  # at the scratch folder and the memory
 
     def __enter__(self) -> "WorkerClient":
         return self
@@ -79,7 +83,13 @@ class WorkerClient:
             self.protections = receive(self.channel, WorkerReady, deadline=time.monotonic() + START_SECONDS)
         except (EOFError, OSError, ProtocolError):
             self.end(patience=5)  # it may be about to print why
-            raise start_error(self._place.output) from None
+            raise start_error(self._place.output.text()) from None
+        if self.protections.reads is not None:
+            self.end()
+            raise SandboxError(
+                f"student code could read {self.protections.reads} here; grade as root, on a kernel with Landlock "
+                "(Linux 5.13 or newer), or with the project in another folder"
+            )
 
     def run(
         self,
@@ -137,10 +147,10 @@ class WorkerClient:
 
     def _receive(self, expected: tuple[type[Message], ...], deadline: float) -> Message:
         while not select.select([self.channel], [], [], min(_POLL_SECONDS, max(0, deadline - time.monotonic())))[0]:
-            self._check_scratch()
+            self._check_limits()
             if time.monotonic() > deadline:
                 raise TimeoutError
-        self._check_scratch()
+        self._check_limits()
         return receive(self.channel, *expected, deadline=deadline)
 
     def _raised(self, message: Raised) -> CallFailed:
@@ -149,26 +159,36 @@ class WorkerClient:
             return CallFailed("the block is not written yet", message.text, message.part)
         reasons = {
             "SystemExit": "your code called exit() instead of returning",
-            "MemoryError": "your code used more memory than it may",
+            "MemoryError": _MEMORY,
+            DISK_FULL: _WROTE_TOO_MUCH,
         }
         return CallFailed(reasons.get(message.type_name, "your code raised an error"), printable(message.text))
 
-    def _check_scratch(self) -> None:
+    def _check_limits(self) -> None:
         if time.monotonic() - self._last_look < _POLL_SECONDS:
             return
         self._last_look = time.monotonic()
-        if _is_too_full(self._place.home, self._homework.limits):
+        if self._has_too_much_memory():
+            self.end()
+            raise CallFailed(_MEMORY, self._printed())
+        if not self.protections.own_disk and _is_too_full(self._place.home, self._homework.limits):
             self.end()
             raise CallFailed(_WROTE_TOO_MUCH, self._printed())
+
+    def _has_too_much_memory(self) -> bool:
+        return self._place.memory is not None and self._place.memory.exceeded()
 
     def _failure(self, error: Exception) -> CallFailed:
         """Why the call did not return, once its process has ended."""
         timed_out = isinstance(error, TimeoutError)
         died = isinstance(error, (EOFError, OSError)) and not timed_out
+        is_memory = self._has_too_much_memory()
         status = self.end(patience=2.0 if died else 0.0)
         printed = self._printed()
         if self._printed_too_much():
             return CallFailed(_PRINTED_TOO_MUCH)
+        if is_memory:
+            return CallFailed(_MEMORY, printed)
         if timed_out:
             return CallFailed("your code took too long and was stopped", printed, timed_out=True)
         if isinstance(error, ProtocolError):
@@ -181,12 +201,11 @@ class WorkerClient:
         return CallFailed("your code ended its process instead of returning", f"exit code {status}\n{printed}")
 
     def _printed_too_much(self) -> bool:
-        return self._place.output.stat().st_size >= self._homework.limits.file_size
+        return self._place.output.is_too_much
 
     def _printed(self) -> str:
         """The beginning of what the student's code printed."""
-        with self._place.output.open("rb") as file:
-            return printable(file.read(2000).decode("utf-8", "replace"))
+        return self._place.output.text()
 
     def end(self, patience: float = 0) -> int:
         """End the process and all that it started, and remove what it wrote.
@@ -197,6 +216,9 @@ class WorkerClient:
         if self._status is None:
             self._status = self._end(patience)
             self.channel.close()
+            self._place.output.wait()
+            if self._place.memory is not None:
+                self._place.memory.close()
             remove(self._place.home)
         return self._status
 
@@ -207,19 +229,23 @@ class WorkerClient:
 
 
 def _is_too_full(home: Path, limits: Limits) -> bool:
-    """Whether a process wrote more to `home` than it may."""
+    """Whether a process wrote more to `home` than it may. What it wrote has a name there: it cannot remove files."""
     size = count = 0
     folders = [(str(home), 0)]
     while folders:
         folder, depth = folders.pop()
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                count += 1
-                size += entry.stat(follow_symlinks=False).st_size
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append((entry.path, depth + 1))
-                if size > limits.scratch_size or count > limits.scratch_files or depth > limits.scratch_depth:
-                    return True
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            return True  # it made a folder into which nobody can look
+        for entry in entries:
+            stat = entry.stat(follow_symlinks=False)
+            count += 1
+            size += 512 * getattr(stat, "st_blocks", 0) or stat.st_size  # Windows counts no blocks
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, depth + 1))
+            if size > limits.scratch_size or count > limits.scratch_files or depth > limits.scratch_depth:
+                return True
     return False
 
 
@@ -231,9 +257,9 @@ def _signal_name(number: int) -> str:
     return f"signal {number}"
 
 
-def start_error(output: Path) -> SandboxError:
-    """The error of a process that did not start, and printed why to `output`."""
-    reason = output.read_text(errors="replace").strip().splitlines()
+def start_error(printed: str) -> SandboxError:
+    """The error of a process that did not start, and printed why."""
+    reason = printed.strip().splitlines()
     others = dependencies.differing()
     remedy = f" (installed is {', '.join(others)}; {dependencies.REMEDY})" if others else ""
     return SandboxError(f"the sandbox could not be started: {reason[-1] if reason else 'its process died'}{remedy}")

@@ -42,6 +42,7 @@ class StartWorker(Message):
     keep_reading: bool  # whether that user may read files whatever their modes
     readable: tuple[str, ...]
     writable: tuple[str, ...]
+    private: tuple[str, ...]  # what it must not be able to read, whatever contains it
     limits: Limits
 
 
@@ -81,10 +82,12 @@ class Token(Message):
 
 @dataclass(frozen=True)
 class WorkerReady(Message):
-    """The worker has given up its rights; which of the kernel's two protections are in place."""
+    """The worker has given up its rights; which protections are in place."""
 
-    landlock: bool
+    landlock: int  # its version; 0 where the kernel has none
     seccomp: bool
+    own_disk: bool  # whether what it writes goes to a small disk of its own
+    reads: str | None  # a private folder of the project that it can still read
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ class Call(Message):
     fresh: bool  # whether to import the student's files anew
     watch: bool  # whether to find out if the model was changed
     stand_in: Reference | None  # replaces another part's function, on which this one depends
+
+
+DISK_FULL = "disk full"  # the `type_name` of an error that a limit of files or bytes has raised
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,18 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from src.errors import ProtocolError, SandboxError
 from src.files import ROOT
 from src.grading.homework import Homework
-from src.grading.sandbox import confine
+from src.grading.sandbox import confine, landlock
 from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
 from src.grading.sandbox.limits import can_limit
+from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
+from src.grading.sandbox.output import Output
 from src.grading.sandbox.protocol import M, Message, receive, send
 
 MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
@@ -60,26 +62,35 @@ class Sandbox:
         self.user = confine.unused_user(owner) if self.forks and os.geteuid() == 0 else None
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
-        self.questions = _copy_for_others(questions, self._scratch / "questions")
+        self.questions = _copy_for(self.user, questions, self._scratch / "questions")
         self._own = ForkServer(homework, model_name, self._scratch) if self.forks and server is None else None
         self._server = server or self._own
         self._reference: WorkerClient | None = None
         self._spare: WorkerClient | None = None  # without fork, a worker is used again as long as it lives
         self._weaknesses: list[str] = []
         needed = [*_library(), str(self._scratch.parent)]
-        self._keep_reading = bool(confine.landlock_version()) and not all(map(confine.is_open_to_others, needed))
+        self._closed = [path for path in needed if not confine.is_open_to_others(path)] if self.user else []
+        self._keep_reading = bool(landlock.version() and self._closed)
 
     def __enter__(self) -> "Sandbox":
         try:
             if self.forks:
+                if self.user is not None and not landlock.version():
+                    self._do_without_landlock()
                 with self.start() as worker:  # so that what does not work is known before anything is graded
                     self._weaknesses = self._missing(worker)
-                if self.user is not None and not worker.protections.landlock:
-                    _close_to_others([ROOT / name for name in PRIVATE])
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _do_without_landlock(self) -> None:
+        if self._closed:
+            raise SandboxError(
+                f"{self._closed[0]}: is closed to other users, such as the one who runs student code, and this kernel "
+                "has no Landlock, with which it could be opened to that one alone; use a Python that all users can read"
+            )
+        _close_to_others([ROOT / name for name in PRIVATE])
 
     def __exit__(self, *_: object) -> None:
         for worker in (self._reference, self._spare):
@@ -105,6 +116,11 @@ class Sandbox:
             missing.append(f"this kernel has no Landlock: student code can read {whose} files, and write where all may")
         if not worker.protections.seccomp:
             missing.append("this kernel has no seccomp filter: student code can start processes and use the network")
+            if 0 < worker.protections.landlock < landlock.COMPLETE:
+                missing.append(
+                    f"this kernel's Landlock has version {worker.protections.landlock}, not {landlock.COMPLETE}: "
+                    f"student code can send signals to {whose} processes"
+                )
         return missing
 
     def ask(self, question: Message, expected: type[M]) -> M:
@@ -135,14 +151,15 @@ class Sandbox:
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self._scratch))
         if self.user is not None:
             os.chown(home, self.user, self.user)
-        place = Place(home, home.with_name(home.name + "-output"))
+        limits = self.homework.limits
         project = (ROOT / name for name in ("src", *self.homework.readable(self.model_name)))
         order = StartWorker(
             role=role, questions=str(self.questions), home=str(home), user=self.user, keep_reading=self._keep_reading,
-            readable=(*_library(), *_SYSTEM, str(self.questions), *map(str, project)),
-            writable=(str(home), *_DEVICES), limits=self.homework.limits,
+            readable=(*_without_project((*_library(), *_SYSTEM)), str(self.questions), *map(str, project)),
+            writable=(str(home), *_DEVICES), limits=limits,
+            private=(str(ROOT / "staff"),) if self.forks else (),
         )  # fmt: skip
-        worker = self._fork(self._server, order, place) if self._server else self._spawn(order, place)
+        worker = self._fork(self._server, order) if self._server else self._spawn(order)
         worker.await_ready()
         return worker
 
@@ -154,10 +171,12 @@ class Sandbox:
             worker.fresh = True
             self._spare = worker
 
-    def _fork(self, server: "ForkServer", order: StartWorker, place: Place) -> WorkerClient:
+    def _fork(self, server: "ForkServer", order: StartWorker) -> WorkerClient:
         ours, theirs = socket.socketpair()
-        with theirs, place.output.open("wb") as file:
-            process = server.ask(order, Forked, (theirs.fileno(), file.fileno())).process
+        output = Output(order.limits.output)
+        with theirs:
+            process = server.ask(order, Forked, (theirs.fileno(), output.descriptor)).process
+        output.given()
 
         def end(patience: float) -> int:
             try:
@@ -165,16 +184,20 @@ class Sandbox:
             except SandboxError:
                 return -signal.SIGKILL
 
-        return WorkerClient(self.homework, self.seed, ours, end, place)
+        memory = None
+        if order.role == "student":
+            memory = MemoryLimit(process, order.limits.memory + order.limits.scratch_size)  # its disk is in memory
+        return WorkerClient(self.homework, self.seed, ours, end, Place(Path(order.home), output, memory))
 
-    def _spawn(self, order: StartWorker, place: Place) -> WorkerClient:
-        token = secrets.token_hex(16)
-        with socket.create_server(("127.0.0.1", 0)) as listener, place.output.open("wb") as file, _without_debugger():
+    def _spawn(self, order: StartWorker) -> WorkerClient:
+        token, output = secrets.token_hex(16), Output(order.limits.output)
+        with socket.create_server(("127.0.0.1", 0)) as listener, _without_debugger():
             port = listener.getsockname()[1]
             process = subprocess.Popen(
                 _worker_command("connect", port, self.homework, self.model_name),
-                stdin=subprocess.PIPE, stdout=file, stderr=file, env=_environment(),
+                stdin=subprocess.PIPE, stdout=output.descriptor, stderr=output.descriptor, env=_environment(),
             )  # fmt: skip
+            output.given()
             assert process.stdin is not None
             process.stdin.write(token.encode() + b"\n")
             process.stdin.close()
@@ -182,7 +205,8 @@ class Sandbox:
             while not select.select([listener], [], [], 0.2)[0]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     process.kill()
-                    raise start_error(place.output)
+                    output.wait()
+                    raise start_error(output.text())
             channel, _ = listener.accept()
         try:
             if receive(channel, Token, deadline=deadline).token != token:
@@ -190,8 +214,9 @@ class Sandbox:
             send(channel, order)
         except (OSError, EOFError, ProtocolError):
             _ended_process(process)(5)
-            raise start_error(place.output) from None
-        return WorkerClient(self.homework, self.seed, channel, _ended_process(process), place)
+            raise start_error(output.text()) from None
+        end = _ended_process(process)
+        return WorkerClient(self.homework, self.seed, channel, end, Place(Path(order.home), output))
 
 
 class ForkServer:
@@ -248,7 +273,7 @@ class ForkServer:
                 if is_last or not descriptors:
                     break
                 self._start()
-        raise start_error(self._log)
+        raise start_error(self._log.read_text(errors="replace"))
 
     def close(self) -> None:
         """End it, and with it all of its workers."""
@@ -291,11 +316,13 @@ def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]
     return end
 
 
-def _copy_for_others(source: Path, target: Path) -> Path:
-    """A copy of the folder `source` that every user can read; returns `target`."""
+def _copy_for(user: int | None, source: Path, target: Path) -> Path:
+    """A copy of the folder `source` that only `user` can read (None: only this user); returns `target`."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (target, *target.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        if user is not None:
+            os.chown(path, user, user)
     return target
 
 
@@ -305,6 +332,18 @@ def _library() -> list[str]:
     places |= {path for path in sys.path if path and not ROOT.is_relative_to(path) and os.path.isdir(path)}
     places |= {path for path in (sys.prefix, sys.base_prefix) if path not in ("/", "/usr", "/usr/local")}
     return sorted(places - {str(ROOT)})
+
+
+def _without_project(paths: Iterable[str]) -> Iterator[str]:
+    """These files and folders, and in the place of one that contains the project, what is in it beside the project.
+
+    Landlock can allow a folder, but not forbid one that is in it.
+    """
+    for path in paths:
+        if not ROOT.is_relative_to(Path(path).resolve()):
+            yield path
+        elif Path(path).resolve() != ROOT:
+            yield from _without_project(str(inside) for inside in Path(path).iterdir())
 
 
 def _close_to_others(paths: Sequence[Path]) -> None:

@@ -8,6 +8,7 @@ A homework adds what only it knows in `src/hwN/worker.py`: a function `load(mode
 """
 
 import contextlib
+import errno
 import os
 import random
 import socket
@@ -22,9 +23,10 @@ from torch import Tensor
 
 from src.errors import ProtocolError, StudentCodeError
 from src.grading import student_code
-from src.grading.sandbox import confine
+from src.grading.sandbox import confine, landlock, seccomp
 from src.grading.sandbox.limits import apply_limits
 from src.grading.sandbox.messages import (
+    DISK_FULL,
     Call,
     Foreign,
     Raised,
@@ -71,14 +73,19 @@ class WorkerPlugin:
 
 def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWorker) -> None:
     """Give up all rights as `start` says, then answer calls until the grader is gone."""
+    limits = start.limits
+    own_disk = start.user is not None and confine.mount_scratch(
+        start.home, limits.scratch_size, limits.scratch_files, start.user
+    )
     os.chdir(start.home)
     os.environ.update(HOME=start.home, TMPDIR=start.home)
-    apply_limits(start.limits, own_user=start.user is not None)
+    apply_limits(limits, own_user=start.user is not None)
     if start.user is not None:
         confine.become(start.user, start.keep_reading)
     confine.bind_to_parent()
-    landlock = confine.restrict_paths(map(Path, start.readable), map(Path, start.writable))
-    send(channel, WorkerReady(landlock, seccomp=confine.filter_syscalls()))
+    version = landlock.restrict_paths(map(Path, start.readable), map(Path, start.writable))
+    filtered = seccomp.filter_syscalls(may_remove=own_disk)
+    send(channel, WorkerReady(version, filtered, own_disk, confine.first_readable(start.private)))
     with contextlib.suppress(EOFError, OSError):
         while True:
             send(channel, run_call(receive(channel, Call), plugin, Path(start.questions), channel))
@@ -86,7 +93,7 @@ def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWork
 
 def serve_reference(channel: socket.socket, plugin: WorkerPlugin) -> None:
     """Answer the grader's questions about the model until it is gone."""
-    send(channel, WorkerReady(landlock=False, seccomp=False))
+    send(channel, WorkerReady(landlock=0, seccomp=False, own_disk=False, reads=None))
     with contextlib.suppress(EOFError, OSError):
         while True:
             send(channel, plugin.answer(receive(channel, *plugin.answers_to)))
@@ -125,6 +132,8 @@ def _raised(error: BaseException, questions: Path) -> Raised:
     name = type(error).__name__ if type(error).__module__ == "builtins" else "an error of its own kind"
     if isinstance(error, RuntimeError) and "can't allocate memory" in text:
         name = "MemoryError"  # PyTorch's way to say it
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):
+        name = DISK_FULL
     return Raised(name, _anonymous(text, questions), part)
 
 

@@ -1,0 +1,242 @@
+"""What a confined process cannot do, and how its files, memory and output are limited."""
+
+import ctypes
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from src.errors import SandboxError
+from src.grading.homework import Limits
+from src.grading.sandbox import client, confine, landlock, sandbox, seccomp
+from src.grading.sandbox.memory import MemoryLimit
+from src.grading.sandbox.output import KEPT, Output
+from src.grading.sandbox.sandbox import Sandbox
+from src.hw1.parts import HOMEWORK
+from src.model.config import BUNDLED
+from tests.answers import SOLUTION
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox confines processes on Linux only")
+as_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
+
+F_SETLEASE, FS_IOC_SETFLAGS = 1024, 0x40086602
+
+
+def refused(action: Callable[[], object]) -> bool:
+    """Whether `action` fails because the process lacks the right to it."""
+    try:
+        action()
+    except PermissionError:
+        return True
+    return False
+
+
+def in_a_child(check: Callable[[], bool]) -> bool:
+    """What `check` returns in a process of its own, which it may confine."""
+    process = os.fork()
+    if process == 0:
+        try:
+            os._exit(0 if check() else 1)
+        except BaseException as error:
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def confined(may_remove: bool = True) -> None:
+    confine.bind_to_parent()
+    assert seccomp.filter_syscalls(may_remove)
+
+
+def libc_call(name: str, *arguments: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
+FORBIDDEN: dict[str, Callable[[], object]] = {
+    "owner": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+    "lease": lambda: fcntl.fcntl(0, F_SETLEASE, 0),
+    "lock": lambda: fcntl.lockf(1, fcntl.LOCK_EX),
+    "flags": lambda: fcntl.ioctl(0, FS_IOC_SETFLAGS, struct.pack("i", 0)),
+    "truncate": lambda: os.truncate("/dev/null", 0),
+    "fallocate": lambda: os.posix_fallocate(1, 0, 1),
+    "fork": os.fork,
+    "socket": lambda: __import__("socket").socket(),
+    "memfd": lambda: os.memfd_create("x"),
+    "chmod": lambda: os.chmod("/dev/null", 0o600),
+    "affinity": lambda: os.sched_setaffinity(0, {0}),
+    "pipes": lambda: os.splice(0, 1, 1),
+    "inotify": lambda: libc_call("inotify_init"),
+    "queue": lambda: libc_call("msgget", 0, 0o1600),
+    "namespace": lambda: libc_call("unshare", 0x10000000),
+    "parent": lambda: os.kill(os.getppid(), 0),
+    "dumpable": lambda: libc_call("prctl", 4, 1, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_no_answer_needs_is_refused(name):
+    def check() -> bool:
+        confined()
+        return refused(FORBIDDEN[name])
+
+    assert in_a_child(check)
+
+
+def test_what_answers_need_is_allowed(tmp_path):
+    def check() -> bool:
+        confined()
+        os.chdir(tmp_path)
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            Path(folder, "a").write_text("text")
+            os.replace(Path(folder, "a"), Path(folder, "b"))
+        thread = threading.Thread(target=os.listdir)
+        thread.start()
+        thread.join()
+        return len(os.urandom(3)) == 3 and not list(Path().iterdir())
+
+    assert in_a_child(check)
+
+
+@pytest.mark.parametrize(
+    "take_name",
+    [
+        lambda: os.unlink("file"),
+        lambda: os.rename("file", "other"),
+        lambda: os.open(".", os.O_TMPFILE | os.O_WRONLY),
+    ],
+    ids=["unlink", "rename", "nameless"],
+)
+def test_without_a_disk_of_its_own_files_keep_their_names(tmp_path, take_name):
+    (tmp_path / "file").touch()
+
+    def check() -> bool:
+        os.chdir(tmp_path)
+        confined(may_remove=False)
+        return refused(take_name)
+
+    assert in_a_child(check)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+def test_each_version_of_landlock_protects_files(monkeypatch, tmp_path, version):
+    """Of an older kernel, simulated; what its Landlock cannot forbid, the filter of system calls does."""
+    if landlock.version() < landlock.COMPLETE:
+        pytest.skip("this kernel's own Landlock is older")
+    monkeypatch.setattr(landlock, "version", lambda: version)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "theirs").write_text("secret")
+
+    def check() -> bool:
+        confine.bind_to_parent()
+        assert landlock.restrict_paths([], [tmp_path / "mine"]) == version
+        assert seccomp.filter_syscalls(may_remove=True)
+        Path(tmp_path, "mine", "file").write_text("text")
+        return all(
+            refused(action)
+            for action in (
+                (tmp_path / "theirs").read_text,
+                lambda: os.truncate(tmp_path / "theirs", 0),
+                FORBIDDEN["owner"],
+                FORBIDDEN["parent"],
+                FORBIDDEN["socket"],
+            )
+        )
+
+    assert in_a_child(check)
+
+
+def test_a_folder_around_the_project_is_not_opened(monkeypatch, tmp_path):
+    """As where the project lies in the virtual environment's folder."""
+    for folder in ("venv/lib", "venv/project/staff", "venv/project/src"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(sandbox, "ROOT", tmp_path / "venv" / "project")
+    opened = list(sandbox._without_project([str(tmp_path / "venv"), "/usr/lib", str(tmp_path / "venv" / "project")]))
+    assert opened == [str(tmp_path / "venv" / "lib"), "/usr/lib"]
+
+
+def test_nothing_is_graded_where_staff_can_be_read(monkeypatch):
+    """The worker looks from inside, whatever the reason may be."""
+    monkeypatch.setattr(sandbox, "_without_project", lambda paths: [*paths, str(sandbox.ROOT)])
+    with (
+        pytest.raises(SandboxError, match=r"student code could read .*staff here; grade as root"),
+        Sandbox(HOMEWORK, SOLUTION, BUNDLED),
+    ):
+        pass
+
+
+@as_root
+def test_other_users_cannot_read_a_submission():
+    """Another grading that runs meanwhile, on a kernel without Landlock."""
+    with Sandbox(HOMEWORK, SOLUTION, BUNDLED) as running:
+
+        def check() -> bool:
+            confine.become(running.user + 1)
+            return refused(lambda: os.listdir(running.questions))
+
+        assert in_a_child(check)
+
+
+@as_root
+def test_a_scratch_folder_is_a_small_disk(tmp_path):
+    def check() -> bool:
+        if not confine.mount_scratch(str(tmp_path), 1_000_000, 10, 12345):
+            return True  # this container may not mount
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "file").write_bytes(bytes(2_000_000))
+        return True
+
+    assert in_a_child(check)
+    assert not list(tmp_path.iterdir())
+
+
+def test_reserved_blocks_count(tmp_path):
+    limits = Limits(scratch_size=1_000_000)
+    with (tmp_path / "file").open("wb") as file:
+        assert not client._is_too_full(tmp_path, limits)
+        libc_call("fallocate", file.fileno(), 1, ctypes.c_long(0), ctypes.c_long(2_000_000))  # KEEP_SIZE
+    assert (tmp_path / "file").stat().st_size == 0
+    assert client._is_too_full(tmp_path, limits)
+
+
+HOARD = "import sys; kept = b'x' * 200_000_000; print(flush=True); sys.stdin.read()"
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_memory_is_limited_from_outside(monkeypatch, grouped):
+    """By a control group, or, where there is none, by looking."""
+    if not grouped:
+        monkeypatch.setattr("src.grading.sandbox.memory._places", lambda: iter(()))
+    code = f"import sys; sys.stdin.readline(); exec({HOARD!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    limit = MemoryLimit(process.pid, 100_000_000)
+    try:
+        assert not limit.exceeded()
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        assert limit.exceeded()
+    finally:
+        process.kill()
+        process.communicate()
+        limit.close()
+    assert limit._group is None
+
+
+def test_only_the_beginning_of_the_output_is_kept():
+    output = Output(100_000)
+    with pytest.raises(BrokenPipeError), open(output.descriptor, "wb", closefd=False) as pipe:
+        pipe.write(bytes(10_000_000))
+    output.given()
+    output.wait()
+    assert output.is_too_much
+    assert len(output._kept) == KEPT
+    assert len(output.text(10)) == 10
