@@ -120,15 +120,17 @@ class PointsLost(GradingError, AssertionError):
         got: what it returned
         hint: what may be wrong with the code
         reason: what is wrong with the value, in words that never depend on the arguments
+        returned: whether it returned anything at all
     """
 
-    def __init__(self, input: str, expected: str, got: str, hint: str = "", reason: str = ""):
+    def __init__(self, input: str, expected: str, got: str, hint: str = "", reason: str = "", returned: bool = True):
         super().__init__(got)
         self.input = input
         self.expected = expected
         self.got = got
         self.hint = hint
         self.reason = reason
+        self.returned = returned
 
     def visible_text(self) -> str:
         """The message of a visible test: everything."""

@@ -1,19 +1,24 @@
 """The command line of grader.py, for any homework."""
 
 import argparse
+import contextlib
 import math
 import secrets
+import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from src.errors import UserError
 from src.files import ROOT
 from src.grading.homework import Homework
 from src.grading.intake import unpack
 from src.grading.part_test import Grading, derived_seed
-from src.grading.report import terminal_lines, write_results
+from src.grading.report import terminal_lines
 from src.grading.results import Recorder, has_hidden_tests, suite, test_classes
+from src.grading.results_file import ResultsFile
 from src.grading.sandbox.sandbox import Sandbox
 
 SEED_BITS = 40  # so many that student code cannot try all seeds
@@ -26,27 +31,80 @@ def grade(homework: Homework, description: str | None) -> int:
         UserError: it could not be graded.
     """
     args = _parse_arguments(homework, description)
-    recorder = Recorder(lambda results: write_results(args.json, results) if args.json else None)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(ResultsFile(args.json)) if args.json else None
+        recorder = Recorder(file.save if file else lambda results: None)
+        try:
+            if file:
+                file.reserve()
+            notes = _run_tests(homework, args, recorder)
+        except UserError as error:
+            if file:
+                file.finish(recorder.so_far(f"This submission could not be graded. {error}"))
+            raise
+        results = recorder.finish(notes)
+        if file:
+            file.finish(results)
+    print("\n".join([*terminal_lines(homework, results), *notes]))
+    return 0 if results.has_all_points else 1
+
+
+def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder) -> list[str]:
+    """Run the tests that `args` asks for; returns notes for the student, a line each."""
     seed = secrets.randbits(SEED_BITS) if args.seed is None else args.seed
     deadline = time.monotonic() + args.time_limit if args.time_limit else math.inf
-    with tempfile.TemporaryDirectory(prefix="submission-") as folder:
-        try:
-            model_name = homework.find_model(args.model)
-            submission = unpack(homework, args.submission or ROOT, Path(folder))
-            of_code = derived_seed(seed, "student code")
-            with Sandbox(homework, submission.questions, model_name, of_code) as sandbox:
-                classes = [cls for cls in test_classes(homework) if not args.parts or cls.part in args.parts]
+    with Interruption() as interruption, tempfile.TemporaryDirectory(prefix="submission-") as folder:
+        model_name = homework.find_model(args.model)
+        submission = unpack(homework, args.submission or ROOT, Path(folder))
+        with Sandbox(homework, submission.questions, model_name, derived_seed(seed, "student code")) as sandbox:
+            classes = [cls for cls in test_classes(homework) if not args.parts or cls.part in args.parts]
+            with interruption.allowed():
                 suite(classes, Grading(homework, submission, sandbox, seed, deadline)).run(recorder)
-                notes = [*submission.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
-        except UserError as error:
-            recorder.finish([f"This submission could not be graded. {error}"])
-            raise
+            notes = [*submission.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
     if not has_hidden_tests(homework):
         notes.append("note: on Gradescope, hidden tests of the same kind are worth as many points again")
     notes.append(f"note: the test models and all random numbers follow from a seed; --seed {seed} repeats this run")
-    results = recorder.finish(notes)
-    print("\n".join([*terminal_lines(homework, results), *notes]))
-    return 0 if results.has_all_points else 1
+    return notes
+
+
+class Interruption:
+    """Lets SIGTERM and SIGHUP end a grading as Ctrl-C does, but not while folders and processes are made or removed."""
+
+    def __init__(self) -> None:
+        self._requested = self._allowed = False
+        self._signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        self._before: list[Any] = []
+
+    def __enter__(self) -> "Interruption":
+        self._before = [signal.signal(number, self._request) for number in self._signals]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in zip(self._signals, self._before, strict=True):
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Within this block a signal interrupts at once, also one that came before it; a second one does nothing.
+
+        Raises:
+            KeyboardInterrupt: a signal came.
+        """
+        self._allowed = True
+        try:
+            self._interrupt()
+            yield
+        finally:
+            self._allowed = False
+
+    def _request(self, *_: object) -> None:
+        self._requested = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._requested and self._allowed:
+            self._allowed = False
+            raise KeyboardInterrupt
 
 
 def _parse_arguments(homework: Homework, description: str | None) -> argparse.Namespace:

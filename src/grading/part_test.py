@@ -117,7 +117,7 @@ class PartTest(unittest.TestCase):
             PointsLost: it returned nothing.
         """
         if time.monotonic() > self.grading.deadline:
-            raise PointsLost(input, "", OUT_OF_TIME, reason=OUT_OF_TIME)
+            raise PointsLost(input, "", OUT_OF_TIME, reason=OUT_OF_TIME, returned=False)
         worker = self._worker or self._start_worker()
         seconds = max(0.1, self._deadline - time.monotonic())
         try:
@@ -140,9 +140,10 @@ class PartTest(unittest.TestCase):
     def _call_failed(self, input: str, function: str, failed: CallFailed) -> PointsLost:
         if failed.part is not None:
             reason = f"{failed.part}: {failed.reason}"
-            return PointsLost(input, "", f"{reason}: {failed.details}", reason=reason)
+            return PointsLost(input, "", f"{reason}: {failed.details}", reason=reason, returned=False)
         expected = f"`{function}` to return a value within {self._allowed:.0f} s"
-        return PointsLost(input, expected, f"{failed.reason}\n{failed.details}".rstrip(), reason=failed.reason)
+        got = f"{failed.reason}\n{failed.details}".rstrip()
+        return PointsLost(input, expected, got, reason=failed.reason, returned=False)
 
     def lose(self, input: str, expected: str, got: str, mistakes: Mistakes = (), reason: str = "") -> NoReturn:
         """Fail this test; `mistakes` explain what the student got.

@@ -3,11 +3,11 @@
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from src.files import write_file
 from src.grading.homework import Homework
 from src.grading.results import Results, TestResult
+
+MAX_OUTPUT = 6_000  # characters of one test's output in results.json, which bounds the size of the file
 
 
 def results_json(results: Results) -> bytes:
@@ -15,7 +15,7 @@ def results_json(results: Results) -> bytes:
     content = {
         "score": round(sum(test.score for test in results.tests), 2),
         "execution_time": results.seconds,
-        "output": results.output,
+        "output": results.output[:MAX_OUTPUT],
         "output_format": "text",
         "stdout_visibility": "hidden",
         "tests": [_test_json(test) for test in results.tests],
@@ -34,17 +34,8 @@ def _test_json(test: TestResult) -> dict[str, object]:
         content["visibility"] = test.visibility
     content["number"] = test.number
     if test.output:
-        content["output"] = test.output
+        content["output"] = test.output[:MAX_OUTPUT]
     return content
-
-
-def write_results(path: Path, results: Results) -> None:
-    """Write results.json to `path`.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    write_file(path, results_json(results))
 
 
 def terminal_lines(homework: Homework, results: Results) -> Iterator[str]:

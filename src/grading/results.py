@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import pkgutil
 import sys
 import time
@@ -16,8 +17,11 @@ from src.files import ROOT
 from src.grading.homework import Homework
 from src.grading.part_test import Grading, PartTest
 
+SECONDS_STEP = 10  # of the time that is reported: an exact time could tell what student code has seen
 SUBMIT = "submit"  # the `part` of a test about submit/, which belongs to no part of the homework
 UNFINISHED = "The grading did not finish; what is listed here was graded before it stopped."
+WRONG_VALUE = "the returned value is wrong for this test's input"
+NO_VALUE = "your code returned no value for this test's input"
 GRADER_FAILED = "the grader itself failed here, which is not your fault; please tell the staff"
 
 ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -49,7 +53,7 @@ class Results:
     """What came of a grading, so far or in the end."""
 
     tests: tuple[TestResult, ...]
-    seconds: float
+    seconds: int  # until the last visible test was done, rounded up to `SECONDS_STEP`
     output: str  # about the whole submission
 
     @property
@@ -59,25 +63,30 @@ class Results:
 
 
 class Recorder(unittest.TestResult):
-    """Records each test as soon as it is done, and calls `save` with the results so far."""
+    """Records each test as soon as it is done, and calls `save` with the results so far.
+
+    Student code may see a hidden test's input, and stop the grading by it. So what is saved before the end does not
+    depend on hidden tests: their results appear all at once, in `finish`.
+    """
 
     def __init__(self, save: Callable[[Results], None]):
         super().__init__()
         self._tests: list[TestResult] = []
+        self._hidden: list[TestResult] = []
+        self._given: set[tuple[str, str]] = set()  # part and text of what visible tests said
         self._save = save
         self._began = time.monotonic()
-        save(self.results(UNFINISHED))
+        self._seconds = 0
+        save(self.so_far(UNFINISHED))
 
-    def results(self, output: str) -> Results:
-        """The results so far; `output` is about the whole submission."""
-        return Results(tuple(self._tests), round(time.monotonic() - self._began, 2), output)
+    def so_far(self, output: str) -> Results:
+        """The results of the visible tests; `output` is about the whole submission."""
+        return Results(tuple(self._tests), self._seconds, output)
 
     def finish(self, notes: Sequence[str]) -> Results:
-        """Save and return the final results."""
+        """The final results."""
         _show_progress("")
-        results = self.results("\n".join(notes))
-        self._save(results)
-        return results
+        return Results((*self._tests, *self._hidden), self._seconds, "\n".join(notes))
 
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
@@ -100,26 +109,48 @@ class Recorder(unittest.TestResult):
         points = _attribute(test, "weight") or 0
         is_partial = error is not None and error is test.partly_lost
         score = test.score if test.score is not None and (error is None or is_partial) else 0.0 if error else points
-        output, details = _texts(error, _attribute(test, "hide_errors"))
-        self._tests.append(
-            TestResult(
-                part=test.part, number=_attribute(test, "number"), name=test.shortDescription() or str(test),
-                score=score, max_score=points, visibility=_attribute(test, "visibility"),
-                output=output, details=details,
-            )
+        hidden = _attribute(test, "hide_errors")
+        result = TestResult(
+            part=test.part, number=_attribute(test, "number"), name=test.shortDescription() or str(test),
+            score=score, max_score=points, visibility=_attribute(test, "visibility"),
+            output=self._hidden_text(test.part, error, hidden) if hidden else _visible_text(error),
+            details=_details(error),
         )  # fmt: skip
-        self._save(self.results(UNFINISHED))
+        if hidden:
+            self._hidden.append(result)
+            return
+        if isinstance(error, PointsLost):
+            self._given.add((test.part, error.hidden_text()))
+        self._tests.append(result)
+        self._seconds = math.ceil((time.monotonic() - self._began) / SECONDS_STEP) * SECONDS_STEP
+        self._save(self.so_far(UNFINISHED))
+
+    def _hidden_text(self, part: str, error: BaseException | None, hidden: str) -> str:
+        """What students read of a hidden test's `error`; it begins with `hidden`.
+
+        Student code that knows a hidden input can choose its wrong value by it, and with that the hint. So reason and
+        hint appear only as a visible test of the part has given them already; else it is one of two fixed texts.
+        """
+        if not isinstance(error, PointsLost):
+            return _visible_text(error)
+        text = error.hidden_text()
+        if (part, text) not in self._given:
+            text = WRONG_VALUE if error.returned else NO_VALUE
+        return f"{hidden}\n{text}"
 
 
-def _texts(error: BaseException | None, hidden: str | None) -> tuple[str, str]:
-    """What the student and what the staff read of a test's `error`; `hidden` is what a hidden test says instead."""
+def _visible_text(error: BaseException | None) -> str:
+    """What students read of a visible test's `error`."""
     if error is None:
-        return "", ""
-    if not isinstance(error, PointsLost):
-        return GRADER_FAILED, f"{type(error).__name__}: {error}"
-    if hidden:
-        return f"{hidden}\n{error.hidden_text()}".rstrip(), error.visible_text()
-    return error.visible_text(), error.visible_text()
+        return ""
+    return error.visible_text() if isinstance(error, PointsLost) else GRADER_FAILED
+
+
+def _details(error: BaseException | None) -> str:
+    """What the staff, and at the terminal the student, read of a test's `error`."""
+    if error is None or isinstance(error, PointsLost):
+        return _visible_text(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _attribute(test: unittest.TestCase, name: str) -> Any:

@@ -1,8 +1,11 @@
 """Faults on the grader's side: what goes wrong there must never look like a student's zero or full score."""
 
 import ast
+import contextlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -12,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import CourseworkError
 from src.files import ROOT
 from src.grading.results import GRADER_FAILED, UNFINISHED
 from staff.audit.case import Case
+from staff.audit.channels import CHANNELS, small_disk
 from staff.audit.grading import GraderRun, run_grader
 from staff.audit.subject import Subject
 from staff.release import autograder_files, copy_tree
@@ -23,10 +26,6 @@ from staff.release import autograder_files, copy_tree
 MOMENTS = (0.5, 0.9, 1.4, 2.0, 2.6, 3.2, 4.0, 5.0)  # seconds after which the grader is killed
 
 Check = Callable[[Subject, Path], list[str]]  # a homework and an empty folder → what is not as it should be
-
-
-class FaultImpossible(CourseworkError):
-    """This machine cannot produce the fault."""
 
 
 def _answers(subject: Subject, folder: Path) -> Path:
@@ -70,12 +69,7 @@ def killed(subject: Subject, folder: Path) -> list[str]:
         place = folder / f"{moment}"
         place.mkdir()
         results = place / "results.json"
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "grader.py"), "--submission", str(submission), "--json", str(results)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(place)},
-        )  # fmt: skip
-        while not results.exists() and process.poll() is None:  # the moments count from the first results.json on
-            time.sleep(0.01)
+        process = _started(submission, results, place)
         time.sleep(moment)
         over = process.poll() is not None
         process.kill()
@@ -92,15 +86,83 @@ def killed(subject: Subject, folder: Path) -> list[str]:
     return found
 
 
+def _started(submission: Path, results: Path, scratch: Path) -> "subprocess.Popen[str]":
+    """A grader that has written its first results.json."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "grader.py"), "--submission", str(submission), "--json", str(results)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(scratch)}, text=True,
+    )  # fmt: skip
+    while not results.exists() and process.poll() is None:
+        time.sleep(0.01)
+    return process
+
+
+def ended(subject: Subject, folder: Path) -> list[str]:
+    """The grader gets SIGTERM, or SIGHUP twice, at one of eight moments"""
+    found, submission = [], _answers(subject, folder)
+    for moment in MOMENTS:
+        place = folder / f"{moment}"
+        scratch, results = place / "tmp", place / "results.json"
+        scratch.mkdir(parents=True)
+        process = _started(submission, results, scratch)
+        time.sleep(moment)
+        for number in [signal.SIGTERM] if MOMENTS.index(moment) % 2 else [signal.SIGHUP, signal.SIGHUP]:
+            process.send_signal(number)
+            time.sleep(0.05)
+        try:
+            _, errors = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            found.append(f"after {moment} s, the signal did not end it")
+            continue
+        found += [f"after {moment} s, {path.name} was left" for path in [*scratch.iterdir(), *place.glob(".*")]]
+        content = json.loads(results.read_text(encoding="utf-8"))
+        if (UNFINISHED in content["output"]) != (process.returncode == 130) or "Traceback" in errors:
+            found.append(f"after {moment} s, exit code {process.returncode}, {content['output']!r}, {errors[-300:]!r}")
+    return found
+
+
+def forged(subject: Subject, folder: Path) -> list[str]:
+    """On Gradescope, code that can write everywhere forges the results, and then the grader is killed"""
+    (folder / "source").symlink_to(_tree(subject, folder))
+    (folder / "venv" / "bin").mkdir(parents=True)
+    (folder / "venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / "venv" / "bin" / "python").chmod(0o755)
+    shutil.copytree(subject.solution, folder / "submission" / "questions")
+    results = folder / "results" / "results.json"
+    with subprocess.Popen(
+        ["bash", str(ROOT / "staff" / "gradescope" / "run_autograder")],
+        env=os.environ | {"AUTOGRADER_ROOT": str(folder)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ):  # fmt: skip
+        time.sleep(MOMENTS[-3])
+        results.write_text(json.dumps({"score": 99, "output": "forged", "tests": []}), encoding="utf-8")
+        for process in _running_with(str(folder / "submission")):
+            os.kill(process, signal.SIGKILL)
+    content = json.loads(results.read_text(encoding="utf-8"))
+    left = [path.name for path in folder.iterdir() if path.name.startswith("private")]
+    return [f"results.json says {content['output']!r}"] * (content["score"] == 99) + [
+        f"{name} was left" for name in left
+    ]
+
+
+def _running_with(argument: str) -> list[int]:
+    """The processes of Python that were started with this argument."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().split(b"\0")
+            if argument.encode() in command and b"python" in command[0]:
+                found.append(int(path.parent.name))
+    return found
+
+
 def full_disk(subject: Subject, folder: Path) -> list[str]:
     """The disk is full where the results go, or where submissions are unpacked"""
     found = []
     for where in ("results", "tmp"):
-        disk = folder / where
-        disk.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode:
-            raise FaultImpossible("no small disk can be mounted here")
-        try:
+        with small_disk(folder / where, "64k") as disk:
             (disk / "filler").write_bytes(b"x" * 61440)  # which leaves 4096 bytes
             command = [sys.executable, str(ROOT / "grader.py"), "--submission", str(_answers(subject, folder))]
             results = (disk if where == "results" else folder) / "results.json"
@@ -115,8 +177,6 @@ def full_disk(subject: Subject, folder: Path) -> list[str]:
                 found.append(f"{where}: {process.stderr.strip()[-300:]!r}")
             if not content["output"]:
                 found.append(f"{where}: results.json does not say that anything is wrong")
-        finally:
-            subprocess.run(["umount", "-l", str(disk)], check=False)
     return found
 
 
@@ -288,6 +348,8 @@ def empty_files(subject: Subject, folder: Path) -> list[str]:
 
 FAULTS: Mapping[str, Check] = {
     "killed": killed,
+    "ended": ended,
+    "forged": forged,
     "full-disk": full_disk,
     "missing-model": missing_model,
     "damaged-model": damaged_model,
@@ -305,4 +367,5 @@ FAULTS: Mapping[str, Check] = {
     "no-file": _unusable("There is no submission", lambda path: None, "there is no such file"),
     "other-homework": _unusable("The zip holds something else", _zip_of(["README.md", "main.c"]), "holds none of"),
     "empty-files": empty_files,
+    **CHANNELS,
 }

@@ -23,7 +23,7 @@ from src.files import ROOT
 from src.grading.homework import Homework
 from src.grading.intake import unpack
 from src.grading.part_test import Grading, derived_seed
-from src.grading.report import results_json
+from src.grading.report import results_json, terminal_lines
 from src.grading.results import ErrorInfo, Recorder, suite, test_classes
 from src.grading.sandbox.client import START_SECONDS
 from src.grading.sandbox.sandbox import ForkServer, Sandbox
@@ -72,7 +72,7 @@ class Graders:
                 reply = grader.ask(order, seconds)
             except GraderDied as error:
                 return GraderRun(self._subject, {}, "", str(error), None, time.monotonic() - began)
-        return GraderRun(self._subject, **reply, stdout="", seconds=time.monotonic() - began)
+        return GraderRun(self._subject, **reply, seconds=time.monotonic() - began)
 
     @contextlib.contextmanager
     def _free(self, user: int | None) -> Iterator["_Grader"]:
@@ -190,6 +190,7 @@ def _grade(
     left = sorted(path.name for path in set(Path(tempfile.gettempdir()).iterdir()) - before)
     return {
         "results": json.loads(results_json(results)),
+        "stdout": "\n".join(terminal_lines(homework, results)),
         "raised": recorder.raised,
         "stderr": error,
         "exit_code": 0 if results.has_all_points and not error else 1,

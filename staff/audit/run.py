@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from src.grading.sandbox.confine import unused_user
 from staff.audit.case import Case
-from staff.audit.faults import FaultImpossible
+from staff.audit.channels import FaultImpossible
 from staff.audit.grading import grade_case, grade_written, problems
 from staff.audit.many import Graders
 from staff.audit.table import Outcome, Row

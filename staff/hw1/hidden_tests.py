@@ -1,7 +1,7 @@
 """The hidden tests of homework 1: the same checks as in src/hw1/checks/, on cases that students do not know.
 
-The grader adds them where this file is present. Students see a hidden test's name and hint once the grades are
-published (`VISIBILITY`), never its numbers.
+The grader adds them where this file is present. Students see a hidden test's name once the grades are
+published (`VISIBILITY`), and a hint that a visible test has given them, too; never its numbers.
 """
 
 import json

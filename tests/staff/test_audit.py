@@ -12,7 +12,7 @@ import pytest
 from src.errors import HomeworkError, UserError
 from src.files import ROOT
 from src.grading.sandbox.confine import unused_user
-from staff.audit import faults, fuzz, table
+from staff.audit import channels, faults, fuzz, table
 from staff.audit.case import KINDS, CaseError, load, load_all
 from staff.audit.grading import GraderRun, grade_case, problems
 from staff.audit.run import FIRST_ORDINARY_USER
@@ -112,7 +112,8 @@ def graded(**changes) -> GraderRun:
         {"number": "6.4.1", "score": 0, "output": f"got: -3\nhint: {SUBJECT.hints['mean']}"},
         {"number": "6.4.2", "score": 1.0},
     ]
-    run = GraderRun(SUBJECT, {"score": 1.0, "tests": tests}, "", "", 1, 1.0)
+    printed = f"6.4.1 Is the sum: 0 of 3\n    got: -3\n    hint: {SUBJECT.hints['mean']}\n"
+    run = GraderRun(SUBJECT, {"score": 1.0, "tests": tests}, printed, "", 1, 1.0)
     return dataclasses.replace(run, **changes)
 
 
@@ -202,7 +203,7 @@ def test_a_readme_without_marks_is_refused(tmp_path):
 def test_a_fault_of_the_grader_is_reported(name, open_folder):
     try:
         assert faults.FAULTS[name](SUBJECT, open_folder) == []
-    except faults.FaultImpossible as reason:
+    except channels.FaultImpossible as reason:
         pytest.skip(str(reason))
 
 
