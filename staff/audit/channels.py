@@ -84,6 +84,7 @@ import contextlib
 with contextlib.suppress(OSError):
     for i in range(100):
         open(f"filler-{i}", "wb").write(bytes(7_000_000))
+return 0.0
 """
 
 CHANNELS: Mapping[str, Callable[[Subject, Path], list[str]]] = {
@@ -102,6 +103,6 @@ CHANNELS: Mapping[str, Callable[[Subject, Path], list[str]]] = {
         "raise ValueError",
         "import os\nos._exit(0)",
     ),
-    "full-disk-that-tells": _differences("A hidden input decides whether the disk is filled", "pass", _FILL),
+    "full-disk-that-tells": _differences("A hidden input decides whether the disk is filled", "return 0.0", _FILL),
     "time-that-tells": _differences("A hidden input decides how long the grading takes", _sleep(0), _sleep(4)),
 }

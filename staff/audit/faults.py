@@ -18,7 +18,7 @@ from typing import Any
 from src.files import ROOT
 from src.grading.results import GRADER_FAILED, UNFINISHED
 from staff.audit.case import Case
-from staff.audit.channels import CHANNELS, small_disk
+from staff.audit.channels import CHANNELS, FaultImpossible, small_disk
 from staff.audit.grading import GraderRun, run_grader
 from staff.audit.subject import Subject
 from staff.release import autograder_files, copy_tree
