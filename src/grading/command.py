@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import math
 import secrets
 import signal
 import tempfile
@@ -20,6 +19,7 @@ from src.grading.report import terminal_lines
 from src.grading.results import Recorder, has_hidden_tests, suite, test_classes
 from src.grading.results_file import ResultsFile
 from src.grading.sandbox.sandbox import Sandbox
+from src.grading.time_budget import TOTAL, TimeBudget
 
 SEED_BITS = 40  # so many that student code cannot try all seeds
 
@@ -52,14 +52,16 @@ def grade(homework: Homework, description: str | None) -> int:
 def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder) -> list[str]:
     """Run the tests that `args` asks for; returns notes for the student, a line each."""
     seed = secrets.randbits(SEED_BITS) if args.seed is None else args.seed
-    deadline = time.monotonic() + args.time_limit if args.time_limit else math.inf
+    began = time.monotonic()
     with Interruption() as interruption, tempfile.TemporaryDirectory(prefix="submission-") as folder:
         model_name = homework.find_model(args.model)
         submission = unpack(homework, args.submission or ROOT, Path(folder))
         with Sandbox(homework, submission.questions, model_name, derived_seed(seed, "student code")) as sandbox:
             classes = [cls for cls in test_classes(homework) if not args.parts or cls.part in args.parts]
+            limit = args.time_limit or TOTAL * sandbox.slowness
+            budget = TimeBudget(began + limit - time.monotonic(), sandbox.slowness)
             with interruption.allowed():
-                suite(classes, Grading(homework, submission, sandbox, seed, deadline)).run(recorder)
+                suite(classes, Grading(homework, submission, sandbox, seed, budget)).run(recorder)
             notes = [*submission.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
     if not has_hidden_tests(homework):
         notes.append("note: on Gradescope, hidden tests of the same kind are worth as many points again")
@@ -117,7 +119,10 @@ def _parse_arguments(homework: Homework, description: str | None) -> argparse.Na
     parser.add_argument(
         "--seed", type=int, help="what test models and random numbers are made from (default: another in every run)"
     )
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop the whole grading after so long")
+    parser.add_argument(
+        "--time-limit", type=float, metavar="SECONDS",
+        help=f"stop the whole grading after so long (default: {TOTAL:.0f} on two idle cores, more on a slower machine)",
+    )  # fmt: skip
     args = parser.parse_args()
     if unknown := set(args.parts) - set(homework.numbers):
         parser.error(f"there is no part {min(unknown)}; known are {known}")

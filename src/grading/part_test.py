@@ -5,7 +5,6 @@ The points of a test stand at it, once, in gradescope-utils' decorator `@weight`
 """
 
 import hashlib
-import math
 import time
 import unittest
 from collections.abc import Callable, Iterable, Sequence
@@ -21,9 +20,8 @@ from src.grading.intake import Submission
 from src.grading.sandbox.client import Answerer, WorkerClient
 from src.grading.sandbox.messages import Argument, Reference, Returned
 from src.grading.sandbox.sandbox import Sandbox
+from src.grading.time_budget import TimeBudget
 
-# Once some code had to be stopped, the other tests wait less: code that never ends must not cost minutes in each test.
-IMPATIENCE = 4.0
 OUT_OF_TIME = "not run: the grading took too long; which of your functions takes so long?"
 
 
@@ -67,8 +65,7 @@ class Grading:
     submission: Submission
     sandbox: Sandbox
     seed: int  # of all models and inputs that tests make up
-    deadline: float = math.inf  # when it must be over, by `time.monotonic()`
-    impatience: float = 1.0  # divides the time that a test may take
+    time: TimeBudget = field(default_factory=TimeBudget)
 
 
 class PartTest(unittest.TestCase):
@@ -85,7 +82,7 @@ class PartTest(unittest.TestCase):
         self.score: float | None = None  # of a test that earns a share of its points; None: all or nothing
         self.partly_lost: PointsLost | None = None  # why it earned only a share
         self._worker: WorkerClient | None = None
-        self._allowed = self._deadline = 0.0
+        self._allowed = self._began = 0.0
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -95,9 +92,10 @@ class PartTest(unittest.TestCase):
     def setUp(self) -> None:
         self.addCleanup(self.start_afresh)
 
-    def start_afresh(self) -> None:
-        """End the process of the student's code; the next call gets a new one."""
+    def start_afresh(self, stopped: bool = False) -> None:
+        """End the process of the student's code, which had to be `stopped` or not; the next call gets a new one."""
         if self._worker is not None:
+            self.grading.time.use(self.part, time.monotonic() - self._began, stopped)
             self.grading.sandbox.release(self._worker)
             self._worker = None
 
@@ -116,25 +114,23 @@ class PartTest(unittest.TestCase):
         Raises:
             PointsLost: it returned nothing.
         """
-        if time.monotonic() > self.grading.deadline:
-            raise PointsLost(input, "", OUT_OF_TIME, reason=OUT_OF_TIME, returned=False)
-        worker = self._worker or self._start_worker()
-        seconds = max(0.1, self._deadline - time.monotonic())
+        worker = self._worker or self._start_worker(input)
+        seconds = max(0.1, self._began + self._allowed - time.monotonic())
         try:
             return worker.run(
                 file, function, *arguments, seconds=seconds, answerer=answerer, stand_in=stand_in, watch=watch
             )
         except CallFailed as failed:
-            self.start_afresh()
-            if failed.timed_out:
-                self.grading.impatience = IMPATIENCE
+            self.start_afresh(stopped=failed.timed_out)
             raise self._call_failed(input, function, failed) from None
 
-    def _start_worker(self) -> WorkerClient:
+    def _start_worker(self, input: str) -> WorkerClient:
         seconds = self.grading.homework.limits.seconds if self.seconds is None else self.seconds
+        self._allowed = self.grading.time.allowed(self.part, seconds)
+        if not self._allowed:
+            raise PointsLost(input, "", OUT_OF_TIME, reason=OUT_OF_TIME, returned=False)
         self._worker = self.grading.sandbox.start()
-        self._allowed = seconds / self.grading.impatience
-        self._deadline = min(time.monotonic() + self._allowed, self.grading.deadline)
+        self._began = time.monotonic()
         return self._worker
 
     def _call_failed(self, input: str, function: str, failed: CallFailed) -> PointsLost:

@@ -25,6 +25,7 @@ from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
 from src.grading.sandbox.output import Output
 from src.grading.sandbox.protocol import M, Message, receive, send
+from src.grading.time_budget import slowness
 
 MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
 PRIVATE = ("staff", "tests", ".git", "dist")  # what a student worker may never read
@@ -101,6 +102,11 @@ class Sandbox:
         if self._own is not None:
             self._own.close()
         remove(self._scratch)
+
+    @property
+    def slowness(self) -> float:
+        """How much slower than two idle cores this machine is, by the time that the fork server took to start."""
+        return slowness(self._server.start_seconds) if self._server else 1.0
 
     def weaknesses(self) -> list[str]:
         """What this machine cannot protect the grader from, a line each; empty where everything is in place."""
@@ -230,6 +236,7 @@ class ForkServer:
         self._homework = homework
         self._model_name = model_name
         self._log = folder / "fork-server.txt"
+        self.start_seconds = 0.0  # that it took to load everything, as soon as that is known
         self._start()
 
     def __enter__(self) -> "ForkServer":
@@ -248,6 +255,7 @@ class ForkServer:
             )  # fmt: skip
         self._control = ours
         self._is_ready = False
+        self._began = time.monotonic()
 
     def ask(self, order: Message, expected: type[M], descriptors: Sequence[int] = ()) -> M:
         """The fork server's answer to `order`, a message of the class `expected`.
@@ -261,6 +269,7 @@ class ForkServer:
                 if not self._is_ready:
                     receive(self._control, ForkServerReady, deadline=deadline)
                     self._is_ready = True
+                    self.start_seconds = time.monotonic() - self._began
                 send(self._control, order)
                 if descriptors:
                     socket.send_fds(self._control, [b"x"], list(descriptors))
