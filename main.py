@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from src.errors import ConfigError, StudentCodeError, run_command
 from src.files import ROOT, shown, write_file
-from src.grading import record, student_code
+from src.grading import import_guard, record, student_code
 from src.grading.homework import Part
 from src.hw1.parts import DEFAULT_MODEL, HOMEWORK
 from src.model.threads import share_processors
@@ -72,6 +72,7 @@ def main() -> int:
         print(f"{name}: all files are in {setup.files.weights.parent}")
         return 0
     record.begin_record(args.out, setup.settings())
+    import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
     loaded = setup.load(args.questions, ROOT / "data")
     print(f"model {name} on {setup.device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
     outcomes = [run_part(part, loaded, args.out) for part in HOMEWORK.parts if part.number in args.question]

@@ -81,6 +81,11 @@ class Homework:
         return f"src.{self.name}"
 
     @property
+    def closed_packages(self) -> tuple[str, ...]:
+        """The packages that student code cannot import: what grades it, and what is for staff."""
+        return ("src.grading", self.package, "staff")
+
+    @property
     def zip_name(self) -> str:
         """The name of the zip that students upload."""
         return f"{self.slug}.zip"

@@ -136,7 +136,7 @@ HOMEWORK = Homework(
             (*LIKELIHOODS, *HISTOGRAMS, OVERVIEW),
         ),
     ),
-    readable=lambda model: (f"checkpoints/{model}",),
+    readable=lambda model: ("src/model", f"checkpoints/{model}"),
     find_model=lambda name: model_configs.model_config(name).name,
     settings_problem=settings_problem,
     rerun=rerun,

@@ -25,7 +25,8 @@ fast      true: belongs to the part of the audit that `make test` runs
 root      true: only a grader that runs as root protects against it; an ordinary user's grader is not tested
 
 Placeholders in code: `{root}` is the repository, `{results}` the file of the results, `{outside}` a folder where
-everybody may write, `{port}` a port on 127.0.0.1 at which the audit listens, `{bundled}` the name of the model. Code
+everybody may write, `{port}` a port on 127.0.0.1 at which the audit listens, `{bundled}` the name of the model,
+`{worker}` the global names of the worker's main module, which student code cannot import but finds in its stack. Code
 that reaches what it must not reach writes TAKEN.
 """
 
@@ -47,6 +48,7 @@ from staff.audit.subject import Subject
 from staff.make_stubs import filled
 
 KINDS = ("right", "wrong", "hostile")
+_WORKER = "next(f.f_globals for f, _ in __import__('traceback').walk_stack(None) if 'run_call' in f.f_globals)"
 # What share of its part's points a wrong answer must lose, at least and at most.
 LOSSES = {"function": (0.5, 1), "type": (0.01, 0.25), "partial": (0.01, 1), "fool": (0.25, 1)}
 
@@ -107,7 +109,7 @@ class Case:
             CaseError: a block or a text to be replaced does not exist.
         """
         texts, top = self.texts(), self.subject.homework.slug
-        placeholders = placeholders | {"bundled": self.subject.model}
+        placeholders = placeholders | {"bundled": self.subject.model, "worker": _WORKER}
         for placeholder, value in placeholders.items():
             texts = {name: text.replace("{" + placeholder + "}", str(value)) for name, text in texts.items()}
         if self.build:

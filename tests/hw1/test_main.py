@@ -114,6 +114,7 @@ def test_an_error_shows_the_own_traceback_and_the_rest_runs(questions, tmp_path)
         ("sample.py", "import torch\n", "import torch\nimport nonsense\n", "6.7", "No module named 'nonsense'"),
         ("sample.py", "import torch\n", "import torch\nif True\n", "6.7", "SyntaxError: expected ':'"),
         ("likelihood.py", "return token_log_probs", "import sys; sys.exit('bye')", "6.4", "SystemExit: bye"),
+        ("likelihood.py", "import torch\n", "import torch\nfrom src.hw1 import parts\n", "6.4", "cannot be imported by your answers"),
         ("likelihood.py", "model(text)  #", "model(text.repeat(1, 99))  #", "6.4", "give it a shorter text"),
     ],
 )  # fmt: skip

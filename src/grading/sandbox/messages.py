@@ -43,6 +43,7 @@ class StartWorker(Message):
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     private: tuple[str, ...]  # what it must not be able to read, whatever contains it
+    forbidden: tuple[str, ...]  # the packages that student code cannot import
     limits: Limits
 
 

@@ -34,7 +34,9 @@ Array = np.ndarray[Any, Any]
 class Message:
     """The base of all messages: frozen dataclasses whose fields are plain values, arrays, tuples and messages."""
 
-    ops: ClassVar[dict[str, type["Message"]]] = {}  # filled as classes are declared, never afterwards
+    # Op → class; filled as classes are declared, never afterwards. No name in quotes: `get_type_hints` would look it up
+    # in this module, which a worker that runs student code has forgotten.
+    ops: ClassVar[dict[str, type[Any]]] = {}
 
     def __init_subclass__(cls) -> None:
         Message.ops[cls.__name__] = cls

@@ -29,6 +29,7 @@ from src.grading.time_budget import slowness
 
 MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
 PRIVATE = ("staff", "tests", ".git", "dist")  # what a student worker may never read
+_SHARED = ("src/__init__.py", "src/errors.py", "src/files.py")  # what the packages of src/ have in common
 _SYSTEM = (
     "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64",
     "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu",
@@ -158,11 +159,11 @@ class Sandbox:
         if self.user is not None:
             os.chown(home, self.user, self.user)
         limits = self.homework.limits
-        project = (ROOT / name for name in ("src", *self.homework.readable(self.model_name)))
+        project = (ROOT / name for name in (*_SHARED, *self.homework.readable(self.model_name)))
         order = StartWorker(
             role=role, questions=str(self.questions), home=str(home), user=self.user, keep_reading=self._keep_reading,
             readable=(*_without_project((*_library(), *_SYSTEM)), str(self.questions), *map(str, project)),
-            writable=(str(home), *_DEVICES), limits=limits,
+            writable=(str(home), *_DEVICES), forbidden=self.homework.closed_packages, limits=limits,
             private=(str(ROOT / "staff"),) if self.forks else (),
         )  # fmt: skip
         worker = self._fork(self._server, order) if self._server else self._spawn(order)

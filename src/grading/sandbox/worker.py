@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from src.errors import ProtocolError, StudentCodeError
-from src.grading import student_code
+from src.grading import import_guard, student_code
 from src.grading.sandbox import confine, landlock, seccomp
 from src.grading.sandbox.limits import apply_limits
 from src.grading.sandbox.messages import (
@@ -83,6 +83,7 @@ def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWork
     if start.user is not None:
         confine.become(start.user, start.keep_reading)
     confine.bind_to_parent()
+    import_guard.forbid_in_process(start.forbidden)
     version = landlock.restrict_paths(map(Path, start.readable), map(Path, start.writable))
     filtered = seccomp.filter_syscalls(may_remove=own_disk)
     send(channel, WorkerReady(version, filtered, own_disk, confine.first_readable(start.private)))
