@@ -10,18 +10,21 @@ import pytest
 import torch
 
 from src.errors import HomeworkError, PointsLost
-from src.grading.part_test import Mistake, hint_of
+from src.grading.part_test import Mistake, Mistakes, hint_of
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test
-from src.hw1.checks.horizon import HorizonTest
+from src.hw1.checks.horizon import HorizonTest, cases_of
 from src.hw1.checks.likelihood import LikelihoodTest
 from src.hw1.checks.sampling import SamplingTest
-from src.hw1.checks.temperature import TemperatureTest
+from src.hw1.checks.temperature import TemperatureTest, filtered_logits
 from src.hw1.dataset import NEURIPS, RANDOM, SHAKESPEARE
 from src.hw1.hints import HINTS, collect
+from src.hw1.hints import horizon as horizon_hints_module
+from src.hw1.hints import temperature as temperature_hints
 from src.hw1.hints.classifier import DECISION_MISTAKES, diagnose_decisions
-from src.hw1.hints.horizon import HORIZON_MISTAKES, HorizonCase
-from src.hw1.hints.likelihood import LikelihoodCase, all_outcomes, diagnose_likelihood
+from src.hw1.hints.compose import outcomes_of_all
+from src.hw1.hints.horizon import OTHER_TEMPERATURE, HorizonCase, diagnose_horizon
+from src.hw1.hints.likelihood import STAGES, LikelihoodCase, diagnose_likelihood
 from src.hw1.hints.sampling import (
     DRAW_MISTAKES,
     FEEDING_MISTAKES,
@@ -31,9 +34,10 @@ from src.hw1.hints.sampling import (
     diagnose_feeding,
     diagnose_shape,
 )
-from src.hw1.hints.temperature import SCALING_MISTAKES, TemperatureCase
+from src.hw1.hints.shared import FILTER_LOST
+from src.hw1.hints.temperature import TemperatureCase, diagnose_scaling
 from src.hw1.messages import FILTERED
-from src.hw1.oracle import Asked, TableModel, close, log_likelihood, pair_probabilities, top_k
+from src.hw1.oracle import Asked, TableModel, close, log_likelihood, pair_probabilities, same_distribution
 from src.hw1.parts import HOMEWORK
 from staff.release import secret_lines
 
@@ -161,7 +165,7 @@ def cases(*lengths: int) -> list[LikelihoodCase]:
 TRIED = cases(4, 9, 30)
 RIGHT = [case.right for case in TRIED]
 with np.errstate(all="ignore"):
-    OUTCOMES = list(all_outcomes(TRIED))
+    OUTCOMES = [(mistakes, np.array(values)) for mistakes, values in outcomes_of_all(STAGES, TRIED)]
 SINGLE = [outcome for outcome in OUTCOMES if len(outcome[0]) == 1]
 PAIRS = [outcome for outcome in OUTCOMES if len(outcome[0]) == 2]
 
@@ -284,29 +288,100 @@ def test_decisions_are_recognised(mistake):
 # --- temperature ---
 
 
-@pytest.mark.parametrize(("mistakes", "variant"), variants(SCALING_MISTAKES))
-def test_scaling_is_recognised(mistakes, variant):
-    def answer(model, logits, reference, past, config, temperature, horizon):
-        return variant(TemperatureCase(logits, temperature))
-
-    assert hint_given(TemperatureTest, "test_scaling", answer) == hint_of(mistakes)
+def scaling_cases(temperatures=(0.95, 0.5, 2.0)) -> list[TemperatureCase]:
+    logits = filtered_logits(TableModel(10, seed=3), np.array([[1, 2], [8, 3]]), 5)
+    return [TemperatureCase(logits, temperature) for temperature in temperatures]
 
 
-# Normalised over the candidates after the filter: a token that all candidates filter out gets 0 / 0, not a probability.
-NO_DISTRIBUTION = {"over the batch 0"}
+def horizon_cases(temperatures=(0.95, 0.6)) -> list[HorizonCase]:
+    return cases_of(TableModel(12, seed=4), np.array([[2, 7, 1]]), 5, temperatures)
 
 
-@pytest.mark.parametrize(("mistakes", "variant"), variants(HORIZON_MISTAKES, lambda name: name not in NO_DISTRIBUTION))
-def test_horizon_2_is_recognised(mistakes, variant):
-    def answer(model, logits, reference, past, config, temperature, horizon):
-        first = top_k(model.logits(past.ids)[0, -1], config.top_k)
-        candidates = np.flatnonzero(np.isfinite(first))
-        longer = np.column_stack((np.repeat(past.ids, len(candidates), axis=0), candidates))
-        second, alone = model.logits(longer)[:, -1], model.logits(candidates[:, None])[:, -1]
-        got = np.full(logits.shape, FILTERED)
-        got[0, candidates] = variant(
-            HorizonCase(candidates, first[candidates], second, alone, config.top_k, temperature)
-        )
-        return got
+def scaling_hints(led_to: list[np.ndarray]) -> Mistakes:
+    return diagnose_scaling([logits.astype(np.float32) for logits in led_to], scaling_cases())
 
-    assert hint_given(HorizonTest, "test_horizon", answer) == hint_of(mistakes)
+
+def horizon_hints(led_to: list[np.ndarray]) -> Mistakes:
+    got = []
+    for case, of_candidates in zip(horizon_cases(), led_to, strict=True):
+        logits = np.full(12, FILTERED, np.float32)
+        logits[case.candidates] = of_candidates
+        got.append(logits)
+    return diagnose_horizon(got, horizon_cases())
+
+
+def right_of(stages: Any, case: Any) -> np.ndarray:
+    value = None
+    for ways in stages:
+        value = ways[0].step(case, value)
+    return value
+
+
+def composed(stages: Any, cases: list[Any]) -> tuple[list[Any], list[np.ndarray]]:
+    """What one and two mistakes lead to, where that is a distribution and a wrong one; and what is right."""
+    right = [right_of(stages, case) for case in cases]
+    with np.errstate(all="ignore"):
+        everything = list(outcomes_of_all(stages, cases))
+    usable = [(m, values) for m, values in everything if np.isfinite(values).all()]
+    return [(m, values) for m, values in usable if not all(map(same_distribution, values, right))], right
+
+
+COMPOSED = {
+    "horizon 1": (composed(temperature_hints.STAGES, scaling_cases()), scaling_hints),
+    "horizon 2": (composed(horizon_hints_module.STAGES, horizon_cases()), horizon_hints),
+}
+
+
+@pytest.mark.parametrize("horizon", COMPOSED)
+def test_each_scaling_mistake_is_recognised(horizon):
+    (outcomes, _), diagnose = COMPOSED[horizon]
+    single = [(mistakes, values) for mistakes, values in outcomes if len(mistakes) == 1]
+    for mistakes, values in single:
+        equal = [m for m, v in single if all(map(same_distribution, values, v))]
+        assert diagnose(values) in equal, mistakes
+
+
+@pytest.mark.parametrize("horizon", COMPOSED)
+def test_two_scaling_mistakes_are_recognised(horizon):
+    (outcomes, _), diagnose = COMPOSED[horizon]
+    pairs = [outcome for outcome in outcomes if len(outcome[0]) == 2][::3]
+    without = 0
+    for mistakes, values in pairs:
+        hints = diagnose(values)
+        simpler = [m for m, v in outcomes if len(m) == 1 and all(map(same_distribution, values, v))]
+        assert set(hints) <= {*mistakes, FILTER_LOST} or hints in simpler, (hints, mistakes)
+        without += not hints
+    assert without < 0.1 * len(pairs)
+
+
+def test_a_mistake_must_explain_all_temperatures():
+    """At the first temperature it looks multiplied; at the second, nothing fits."""
+    wrong = [case.filtered * factor for case, factor in zip(scaling_cases(), (0.95, 0.7, 0.5), strict=True)]
+    assert [mistake.name for mistake in scaling_hints(wrong)] == ["other divisor"]
+
+
+def test_another_temperature_of_the_joint_is_recognised():
+    others = horizon_cases((0.85, 0.7))
+    assert horizon_hints([case.right for case in others]) == (OTHER_TEMPERATURE,)
+
+
+def test_arbitrary_logits_get_no_hint_of_horizon_2():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert horizon_hints([rng.normal(0, 1, 5) for _ in range(2)]) == ()
+
+
+@pytest.mark.parametrize(("test_class", "method"), [(TemperatureTest, "test_scaling"), (HorizonTest, "test_horizon")])
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (lambda logits: None, "nothing"),
+        (lambda logits: logits * np.nan, "not a number"),
+        (lambda logits: -logits, "negated"),
+        (lambda logits: logits[0], "wrong shape"),
+    ],
+)
+def test_the_tests_of_temperatures_give_the_hint(test_class, method, answer, name):
+    if (name, method) != ("negated", "test_horizon"):  # this is more than one mistake there
+        hint = hint_given(test_class, method, lambda model, logits, *_: answer(logits))
+        assert hint == HINTS[name].hint

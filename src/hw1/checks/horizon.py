@@ -11,7 +11,7 @@ from src.hw1.checks.sampling import SINGLE_DRAWS, SampleCall, counts_alone, draw
 from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probabilities, scaled
 from src.hw1.hints.horizon import HorizonCase, diagnose_horizon
 from src.hw1.messages import Ids
-from src.hw1.oracle import TableModel, fits, same_distribution, top_k
+from src.hw1.oracle import Floats, TableModel, fits, log_softmax, marginal, same_distribution, top_k
 
 
 class HorizonTest(GPT2Test):
@@ -28,26 +28,38 @@ class HorizonTest(GPT2Test):
 
 def check_marginal(test: GPT2Test, model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> None:
     """`temperature_scale` with horizon 2 is the exact marginal of the scaled joint, after `ids` (1, T)."""
-    logits = filtered_logits(model, ids, k)
-    for case in _cases(model, ids, k, temperatures):
-        call = ScaleCall(model, ids, logits, k, case.temperature, 2)
-        got = scaled(test, call, untouched=False)[0]
-        right = np.full(model.vocab_size, -np.inf)
-        right[case.candidates] = case.right
-        if not same_distribution(got, right):
-            tokens = np.argsort(right)[::-1][: min(SHOWN, len(case.candidates))]
-            expected, shown = probabilities(right, tokens), probabilities(got, tokens)
-            mistakes = diagnose_horizon(got, case)
-            test.lose(call.description, expected, shown, mistakes, "the distribution is wrong")
+    logits, cases = filtered_logits(model, ids, k), cases_of(model, ids, k, temperatures)
+    calls = [ScaleCall(model, ids, logits, k, temperature, 2) for temperature in temperatures]
+    got = [scaled(test, call, untouched=False)[0] for call in calls]
+    right = [_everywhere(case, model.vocab_size) for case in cases]
+    wrong = [i for i in range(len(calls)) if not same_distribution(got[i], right[i])]
+    if wrong:
+        first = wrong[0]
+        tokens = np.argsort(right[first])[::-1][: min(SHOWN, len(cases[first].candidates))]
+        expected, shown = probabilities(right[first], tokens), probabilities(got[first], tokens)
+        mistakes = diagnose_horizon(got, cases)
+        test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong")
 
 
-def _cases(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[HorizonCase]:
+def _everywhere(case: HorizonCase, vocab_size: int) -> Floats:
+    """The right logits of all tokens, (V,)."""
+    logits = np.full(vocab_size, -np.inf)
+    logits[case.candidates] = case.right
+    return logits
+
+
+def cases_of(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[HorizonCase]:
     """What the model answers after `ids` (1, T) and each of the top k tokens, for each temperature."""
     logits = top_k(model.logits(ids)[0, -1], k)
     candidates = np.flatnonzero(np.isfinite(logits))
     longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
     second, alone = (model.logits(text)[:, -1] for text in (longer, candidates[:, None]))
-    return [HorizonCase(candidates, logits[candidates], second, alone, k, t) for t in temperatures]
+    first = logits[candidates]
+    log_second = log_softmax(top_k(second, k))
+    return [
+        HorizonCase(candidates, first, second, alone, marginal(log_softmax(first), log_second, t), k, t)
+        for t in temperatures
+    ]
 
 
 def check_sampling(test: GPT2Test, model: TableModel, prompt: Ids, k: int, temperature: float) -> None:
@@ -55,7 +67,7 @@ def check_sampling(test: GPT2Test, model: TableModel, prompt: Ids, k: int, tempe
 
     Where it draws wrongly without a temperature, too, nothing is lost here: the tests of `sample` say so.
     """
-    (case,) = _cases(model, prompt, k, (temperature,))
+    (case,) = cases_of(model, prompt, k, (temperature,))
     right = np.zeros(model.vocab_size)
     right[case.candidates] = np.exp(case.right)
     call = SampleCall(model, prompt, k, 1, temperature, 2, times=SINGLE_DRAWS)

@@ -91,16 +91,18 @@ def check_scaling(
 ) -> None:
     """`temperature_scale` with horizon 1 is right at each temperature, for the logits after `ids` (B, T)."""
     logits = filtered_logits(model, ids, k)
-    for temperature in temperatures:
-        call = ScaleCall(model, ids, logits, k, temperature, 1)
-        got, right = scaled(test, call, untouched), logits.astype(np.float64) / temperature
-        if same_distribution(got, right):
-            continue
-        mistakes = diagnose_scaling(got, TemperatureCase(logits, temperature))
-        row = next(i for i in range(len(ids)) if not same_distribution(got[i : i + 1], right[i : i + 1]))
-        tokens = np.argsort(right[row])[::-1][:SHOWN]
-        expected = f"{probabilities(right[row], tokens)} in row {row}"
-        test.lose(call.description, expected, probabilities(got[row], tokens), mistakes, "the distribution is wrong")
+    calls = [ScaleCall(model, ids, logits, k, temperature, 1) for temperature in temperatures]
+    got = [scaled(test, call, untouched) for call in calls]
+    right = [logits.astype(np.float64) / temperature for temperature in temperatures]
+    wrong = [i for i in range(len(calls)) if not same_distribution(got[i], right[i])]
+    if wrong:
+        mistakes = diagnose_scaling(got, [TemperatureCase(logits, temperature) for temperature in temperatures])
+        first = wrong[0]
+        row = next(i for i, p in enumerate(right[first]) if not same_distribution(got[first][i], p))
+        tokens = np.argsort(right[first][row])[::-1][:SHOWN]
+        expected = f"{probabilities(right[first][row], tokens)} in row {row}"
+        shown = probabilities(got[first][row], tokens)
+        test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong")
 
 
 def probabilities(logits: AnyFloats, tokens: Ids) -> str:

@@ -50,6 +50,12 @@ def _paths(
         yield from _paths(stages[1:], case, (*mistakes, *way.mistakes), number, reached)
 
 
+def outcomes_of_all(stages: Sequence[Sequence[Way]], cases: Sequence[Any]) -> Iterator[tuple[Mistakes, list[Any]]]:
+    """What every one and every two wrong ways lead to in each of `cases`."""
+    for of_cases in zip(*(outcomes(stages, case) for case in cases), strict=True):
+        yield of_cases[0][0], [value for _, value in of_cases]
+
+
 def agreed(explanations: Sequence[Mistakes]) -> Mistakes:
     """What to tell a student whose value all of these `explanations` lead to.
 

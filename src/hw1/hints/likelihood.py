@@ -1,7 +1,7 @@
 """What can go wrong with a log-likelihood, and the value to which each mistake leads, alone or with another one."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from src.grading.part_test import Mistake, Mistakes
-from src.hw1.hints.compose import Way, agreed, outcomes, proportional, stage
+from src.hw1.hints.compose import Way, agreed, outcomes_of_all, proportional, stage
 from src.hw1.hints.shared import DOUBLE_SOFTMAX, NOT_A_NUMBER
 from src.hw1.messages import Ids, Logits
 from src.hw1.oracle import Floats, close, log_softmax
@@ -299,22 +299,16 @@ def diagnose_likelihood(got: Sequence[float], cases: Sequence[LikelihoodCase]) -
         return (ZERO,)
     exact: list[Mistakes] = []
     multiples: list[Mistakes] = []
-    for mistakes, led_to in all_outcomes(cases):
+    for mistakes, led_to in outcomes_of_all(STAGES, cases):
         if all(map(close, led_to, right)):
             continue  # these mistakes change nothing here: a tiny epsilon, for example
         if np.allclose(values, led_to, rtol=1e-4, atol=1e-5, equal_nan=True):
             exact.append(mistakes)
-        elif len(mistakes) == 1 and proportional(values, led_to):
+        elif len(mistakes) == 1 and proportional(values, np.array(led_to)):
             multiples.append((*mistakes, SCALED))
     if exact:
         return agreed(exact)
     return (SCALED,) if proportional(values, right) else _pattern(values, cases) or agreed(multiples)
-
-
-def all_outcomes(cases: Sequence[LikelihoodCase]) -> Iterator[tuple[Mistakes, Floats]]:
-    """What every mistake, and every two, lead to in each of `cases`."""
-    for outcomes_of_cases in zip(*(outcomes(STAGES, case) for case in cases), strict=True):
-        yield outcomes_of_cases[0][0], np.array([value for _, value in outcomes_of_cases], dtype=np.float64)
 
 
 def _pattern(got: Floats, cases: Sequence[LikelihoodCase]) -> Mistakes:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from src.grading.part_test import Mistake, Mistakes
-from src.hw1.oracle import AnyFloats, same_distribution
+from src.hw1.oracle import AnyFloats, Floats
 
 DOUBLE_SOFTMAX = Mistake(
     "double softmax",
@@ -19,6 +21,13 @@ MULTIPLIED = Mistake(
     "it looks as if the temperature is multiplied; a low temperature should make likely tokens even more likely",
 )
 SQUARED = Mistake("squared", "it looks as if the temperature is applied twice")
+NEGATED = Mistake("negated", "the sign is flipped: the least likely tokens come out as the likeliest")
+FLOORED = Mistake("floored", "the numbers are rounded down to whole ones; `//` does that, `/` does not")
+CENTRED = Mistake(
+    "centred",
+    "the differences between likely tokens got lost: the mean of logits some of which are -1e10 is so large that "
+    "float32 cannot hold them beside it",
+)
 RETURNED_PROBABILITIES = Mistake(
     "returned probabilities",
     "these are probabilities; the caller takes the softmax of what you return, so return logits",
@@ -31,17 +40,15 @@ NOTHING = Mistake("nothing", "nothing is returned; does your block end with a `r
 FILTER_LOST = Mistake("filter lost", "tokens that were filtered out can be drawn again")
 
 
+def centred(logits: AnyFloats) -> Floats:
+    """`logits` (..., V) minus their mean, in float32."""
+    values = np.asarray(logits, dtype=np.float32)
+    return np.asarray(values - values.mean(axis=-1, keepdims=True), dtype=np.float64)
+
+
 def first_that_applies(mistakes: Iterable[Mistake], case: Any) -> Mistakes:
     """The first of `mistakes` that has a variant which is true of `case`; empty if there is none."""
     for mistake in mistakes:
         if any(variant(case) for variant in mistake.variants):
-            return (mistake,)
-    return ()
-
-
-def first_that_gives(got: AnyFloats, mistakes: Iterable[Mistake], case: Any) -> Mistakes:
-    """The first of `mistakes` that has a variant whose logits define the same distributions as `got`."""
-    for mistake in mistakes:
-        if any(same_distribution(got, variant(case)) for variant in mistake.variants):
             return (mistake,)
     return ()
