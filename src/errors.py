@@ -101,14 +101,23 @@ class CallFailed(GradingError):
         details: the student's own traceback or output; for visible tests only
         part: the number of the part whose block is not written yet, where that is the reason
         timed_out: whether the call had to be stopped
+        needs_terminal: whether it waited for somebody at a terminal
     """
 
-    def __init__(self, reason: str, details: str = "", part: str | None = None, timed_out: bool = False):
+    def __init__(
+        self,
+        reason: str,
+        details: str = "",
+        part: str | None = None,
+        timed_out: bool = False,
+        needs_terminal: bool = False,
+    ):
         super().__init__(reason)
         self.reason = reason
         self.details = details
         self.part = part
         self.timed_out = timed_out
+        self.needs_terminal = needs_terminal
 
 
 class PointsLost(GradingError, AssertionError):

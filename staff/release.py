@@ -42,7 +42,7 @@ def starter_files(homework: Homework) -> tuple[str, ...]:
         *_CORE, f"src/{homework.name}", "questions", "data", f"checkpoints/{BUNDLED}", "docs/temperature.png",
         "docs/performance.md", "docs/speed.png", "main.py", "grader.py", "config.yml", "environment.yml",
         "environment_cuda.yml", "requirements.txt", "pyproject.toml", "make_submission.sh", "Makefile", "README.md",
-        "LICENSE", ".gitignore", ".gitattributes",
+        "LICENSE", ".gitignore", ".gitattributes", ".vscode/launch.json",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import secrets
 import signal
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
+from src.errors import HomeworkError, UserError
 from src.files import ROOT
 from src.grading.homework import Homework
 from src.grading.intake import unpack
@@ -31,6 +32,8 @@ def grade(homework: Homework, description: str | None) -> int:
         UserError: it could not be graded.
     """
     args = _parse_arguments(homework, description)
+    if args.debug:
+        return _debug(homework, args)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(ResultsFile(args.json)) if args.json else None
         recorder = Recorder(file.save if file else lambda results: None)
@@ -51,7 +54,7 @@ def grade(homework: Homework, description: str | None) -> int:
 
 def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder) -> list[str]:
     """Run the tests that `args` asks for; returns notes for the student, a line each."""
-    seed = secrets.randbits(SEED_BITS) if args.seed is None else args.seed
+    seed = _seed(args)
     began = time.monotonic()
     with Interruption() as interruption, tempfile.TemporaryDirectory(prefix="submission-") as folder:
         model_name = homework.find_model(args.model)
@@ -109,10 +112,28 @@ class Interruption:
             raise KeyboardInterrupt
 
 
+def _debug(homework: Homework, args: argparse.Namespace) -> int:
+    os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported; a bar would write over the debugger's prompt
+    from src.grading.debug import debug  # imports PyTorch, which the grader's own process otherwise never does
+
+    seed = _seed(args)
+    return debug(homework, args.submission or ROOT, args.parts, homework.find_model(args.model), seed)
+
+
+def _seed(args: argparse.Namespace) -> int:
+    return secrets.randbits(SEED_BITS) if args.seed is None else args.seed
+
+
 def _parse_arguments(homework: Homework, description: str | None) -> argparse.Namespace:
     known = ", ".join(homework.numbers)
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {known} (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {known}, or a file: {', '.join(homework.question_files)}"
+    )
+    parser.add_argument(
+        "--debug", action="store_true",
+        help="run the visible tests in this process, where breakpoints work; for your own code alone, and no points",
+    )  # fmt: skip
     parser.add_argument("--submission", type=Path, metavar="ZIP_OR_DIR", help="what to grade, instead of questions/")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, as Gradescope wants them")
     parser.add_argument("--model", default="bundled", metavar="NAME", help="the model to test with (%(default)s)")
@@ -124,8 +145,12 @@ def _parse_arguments(homework: Homework, description: str | None) -> argparse.Na
         help=f"stop the whole grading after so long (default: {TOTAL:.0f} on two idle cores, more on a slower machine)",
     )  # fmt: skip
     args = parser.parse_args()
-    if unknown := set(args.parts) - set(homework.numbers):
-        parser.error(f"there is no part {min(unknown)}; known are {known}")
+    try:
+        args.parts = {number for name in args.parts for number in homework.numbers_of(name)}
+    except HomeworkError as error:
+        parser.error(f"{error}, and {', '.join(homework.question_files)}")
+    if args.debug and (args.json or args.time_limit):
+        parser.error("--debug gives no points and has no time limit; leave --json and --time-limit out")
     if args.seed is not None and args.seed < 0:
         parser.error(f"--seed {args.seed}: must not be negative")
     return args

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from src.errors import HomeworkError
@@ -115,6 +115,15 @@ class Homework:
             if part.number == number:
                 return part
         raise HomeworkError(f"there is no part {number}; known are {', '.join(self.numbers)}")
+
+    def numbers_of(self, name: str) -> tuple[str, ...]:
+        """The number `name`, or those of the parts whose block is in the file of this name, in whichever folder.
+
+        Raises:
+            HomeworkError: there is no such part or file.
+        """
+        in_file = tuple(number for number in self.numbers if self.part(number).file == PurePath(name).name)
+        return in_file or (self.part(name).number,)
 
     def files_of(self, part: Part) -> tuple[str, ...]:
         """The student's files that this part runs: its own first, then those of the parts it needs."""

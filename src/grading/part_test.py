@@ -10,16 +10,16 @@ import unittest
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 
 from src.errors import CallFailed, PointsLost
 from src.grading.homework import Homework
 from src.grading.intake import Submission
-from src.grading.sandbox.client import Answerer, WorkerClient
+from src.grading.sandbox.client import Answerer
 from src.grading.sandbox.messages import Argument, Reference, Returned
-from src.grading.sandbox.sandbox import Sandbox
+from src.grading.sandbox.protocol import M, Message
 from src.grading.time_budget import TimeBudget
 
 OUT_OF_TIME = "not run: the grading took too long; which of your functions takes so long?"
@@ -57,13 +57,45 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:6])
 
 
+class Worker(Protocol):
+    """Where the student's functions are called."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has died."""
+
+    def run(
+        self, file: str, function: str, *arguments: Argument, seconds: float, answerer: Answerer | None = None,
+        stand_in: Reference | None = None, watch: bool = False,
+    ) -> Returned:  # fmt: skip
+        """See `WorkerClient.run`."""
+
+    def printed(self) -> str:
+        """The first lines that the student's code printed."""
+
+
+class Runner(Protocol):
+    """What runs the student's code: a `Sandbox`, or this process; see `debug.py`."""
+
+    model_name: str
+
+    def start(self) -> Worker:
+        """A fresh worker."""
+
+    def release(self, worker: Any) -> None:
+        """Take back a worker that is not needed any more."""
+
+    def ask(self, question: Message, expected: type[M]) -> M:
+        """What this project's own code answers about the model."""
+
+
 @dataclass
 class Grading:
     """One grading: a submission, the sandbox for its code, the seed of its tests, and the time that is left."""
 
     homework: Homework
     submission: Submission
-    sandbox: Sandbox
+    sandbox: Runner
     seed: int  # of all models and inputs that tests make up
     time: TimeBudget = field(default_factory=TimeBudget)
 
@@ -81,7 +113,8 @@ class PartTest(unittest.TestCase):
         self.grading = grading
         self.score: float | None = None  # of a test that earns a share of its points; None: all or nothing
         self.partly_lost: PointsLost | None = None  # why it earned only a share
-        self._worker: WorkerClient | None = None
+        self._worker: Worker | None = None
+        self._printed = ""  # by the last worker
         self._allowed = self._began = 0.0
 
     @cached_property
@@ -96,8 +129,15 @@ class PartTest(unittest.TestCase):
         """End the process of the student's code, which had to be `stopped` or not; the next call gets a new one."""
         if self._worker is not None:
             self.grading.time.use(self.part, time.monotonic() - self._began, stopped)
-            self.grading.sandbox.release(self._worker)
-            self._worker = None
+            worker, self._worker = self._worker, None
+            told = worker.ended  # a process that has died: the error says what it printed
+            self.grading.sandbox.release(worker)
+            self._printed = "" if told else worker.printed()
+
+    def printed(self) -> str:
+        """The first lines that the student's code printed, where no error has said so."""
+        self.start_afresh()
+        return self._printed
 
     def call(
         self,
@@ -124,7 +164,7 @@ class PartTest(unittest.TestCase):
             self.start_afresh(stopped=failed.timed_out)
             raise self._call_failed(input, function, failed) from None
 
-    def _start_worker(self, input: str) -> WorkerClient:
+    def _start_worker(self, input: str) -> "Worker":
         seconds = self.grading.homework.limits.seconds if self.seconds is None else self.seconds
         self._allowed = self.grading.time.allowed(self.part, seconds)
         if not self._allowed:
@@ -137,6 +177,9 @@ class PartTest(unittest.TestCase):
         if failed.part is not None:
             reason = f"{failed.part}: {failed.reason}"
             return PointsLost(input, "", f"{reason}: {failed.details}", reason=reason, returned=False)
+        if failed.needs_terminal:
+            reason = f"{failed.reason}; run: python grader.py --debug {self.part}"
+            return PointsLost("", "", reason, reason=reason, returned=False)
         expected = f"`{function}` to return a value within {self._allowed:.0f} s"
         got = f"{failed.reason}\n{failed.details}".rstrip()
         return PointsLost(input, expected, got, reason=failed.reason, returned=False)
@@ -152,6 +195,11 @@ class PartTest(unittest.TestCase):
     def earn(self, share: float) -> None:
         """Earn this share, 0 to 1, of the test's points, if nothing fails after that."""
         self.score = round(self.points * share, 2)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether students do not have this test."""
+        return hasattr(getattr(self, self._testMethodName), "__hide_errors__")
 
     @property
     def number(self) -> str:

@@ -5,6 +5,7 @@ import inspect
 import math
 import pkgutil
 import sys
+import textwrap
 import time
 import unittest
 from collections.abc import Callable, Sequence
@@ -110,11 +111,12 @@ class Recorder(unittest.TestResult):
         is_partial = error is not None and error is test.partly_lost
         score = test.score if test.score is not None and (error is None or is_partial) else 0.0 if error else points
         hidden = _attribute(test, "hide_errors")
+        printed = "" if error is None or hidden else _listing(test.printed())
         result = TestResult(
             part=test.part, number=_attribute(test, "number"), name=test.shortDescription() or str(test),
             score=score, max_score=points, visibility=_attribute(test, "visibility"),
-            output=self._hidden_text(test.part, error, hidden) if hidden else _visible_text(error),
-            details=_details(error),
+            output=self._hidden_text(test.part, error, hidden) if hidden else _visible_text(error) + printed,
+            details=describe(error) + printed,
         )  # fmt: skip
         if hidden:
             self._hidden.append(result)
@@ -146,11 +148,16 @@ def _visible_text(error: BaseException | None) -> str:
     return error.visible_text() if isinstance(error, PointsLost) else GRADER_FAILED
 
 
-def _details(error: BaseException | None) -> str:
+def describe(error: BaseException | None) -> str:
     """What the staff, and at the terminal the student, read of a test's `error`."""
     if error is None or isinstance(error, PointsLost):
         return _visible_text(error)
     return f"{type(error).__name__}: {error}"
+
+
+def _listing(printed: str) -> str:
+    """What the student's code printed, to be appended to what is said of a test."""
+    return f"\nyour code printed:\n{textwrap.indent(printed, '  ')}" if printed else ""
 
 
 def _attribute(test: unittest.TestCase, name: str) -> Any:

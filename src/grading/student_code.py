@@ -68,10 +68,11 @@ def forget() -> None:
         del sys.modules[module]
 
 
-def failure(error: BaseException, folder: Path) -> Failure | None:
+def failure(error: BaseException, folder: Path, all_frames: bool = False) -> Failure | None:
     """What `error` says about the code in `folder`; None if that code had no part in it.
 
-    The traceback is the student's own: frames of this project, of PyTorch and of Python are left out.
+    The traceback is the student's own: frames of this project, of PyTorch and of Python are left out. With
+    `all_frames`, those that the student's code has called are there.
     """
     trace = traceback.TracebackException.from_exception(error, compact=True)
     own = [frame for frame in trace.stack if _inside(frame.filename, folder)]
@@ -83,7 +84,7 @@ def failure(error: BaseException, folder: Path) -> Failure | None:
     place = f"{_relative(own[-1].filename)}:{own[-1].lineno}"
     if isinstance(error, NotImplementedError) and _PART_NUMBER.fullmatch(str(error)):  # the line of a stub
         return Failure(str(error), place, last_lines)
-    trace.stack = traceback.StackSummary.from_list(own)
+    trace.stack = traceback.StackSummary.from_list(trace.stack[trace.stack.index(own[0]) :] if all_frames else own)
     trace.__cause__ = trace.__context__ = None
     return Failure(None, place, "".join(trace.format()).rstrip())
 

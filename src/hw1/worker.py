@@ -1,7 +1,6 @@
 """What a worker of homework 1 adds: the bundled GPT-2, table models, and `log_likelihood`'s stand-in."""
 
 import contextlib
-import socket
 import sys
 import types
 from collections.abc import Hashable, Sequence
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from src.grading import student_code
 from src.grading.sandbox.messages import Reference
-from src.grading.sandbox.protocol import Message, receive, send
+from src.grading.sandbox.protocol import Channel, Message, receive, send
 from src.grading.sandbox.worker import WorkerPlugin, as_tensor
 from src.hw1.messages import (
     FILTERED,
@@ -44,7 +43,7 @@ class RemoteTable(GPT2):
     The past that it returns is a list of one tensor: the ids that it stands for, (B, P).
     """
 
-    def __init__(self, channel: socket.socket, vocab_size: int):
+    def __init__(self, channel: Channel, vocab_size: int):
         nn.Module.__init__(self)  # without GPT2's own weights
         self.unused = nn.Parameter(torch.zeros(vocab_size, 1), requires_grad=False)  # so that it has a device, a dtype
         self._channel = channel
@@ -92,7 +91,7 @@ class Worker(WorkerPlugin):
             logits, _ = self._model(as_tensor(question.ids))
         return LogitsAnswer(logits.float().numpy())
 
-    def resolve(self, reference: Reference, channel: socket.socket) -> Any:
+    def resolve(self, reference: Reference, channel: Channel) -> Any:
         match reference:
             case GPT2Model():
                 return self._model

@@ -49,6 +49,7 @@ def test_the_starter_is_the_tree_without_staff(dist, tmp_path):
         "questions/sample.py",
         "data/snippets.pkl",
         "README.md",
+        ".vscode/launch.json",
     } <= names
     assert f"checkpoints/{BUNDLED}/model.safetensors" in names
     forbidden = {"staff", "tests", "labels", "hidden_tests.py", "__pycache__"}

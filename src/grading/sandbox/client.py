@@ -20,12 +20,23 @@ from src.errors import CallFailed, ProtocolError, SandboxError, printable
 from src.grading import dependencies
 from src.grading.homework import Homework, Limits
 from src.grading.sandbox.memory import MemoryLimit
-from src.grading.sandbox.messages import DISK_FULL, Argument, Call, Raised, Reference, Returned, WorkerReady
-from src.grading.sandbox.output import Output
+from src.grading.sandbox.messages import (
+    BREAKPOINT,
+    DISK_FULL,
+    INPUT,
+    Argument,
+    Call,
+    Raised,
+    Reference,
+    Returned,
+    WorkerReady,
+)
+from src.grading.sandbox.output import KEPT, Output
 from src.grading.sandbox.protocol import Message, receive, send
 
 START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
 _POLL_SECONDS = 0.05  # between two looks at the clock, at the scratch folder, and at the memory in use
+_SHOWN_LINES, _SHOWN_CHARACTERS = 20, 2000  # of what a student's code printed
 _PRINTED_TOO_MUCH = "your code printed far too much"
 _WROTE_TOO_MUCH = "your code wrote more files than it may"
 _MEMORY = "your code used more memory than it may"
@@ -65,6 +76,7 @@ class WorkerClient:
         self._place = place
         self._status: int | None = None  # how the process ended
         self._calls = 0
+        self._printed_before = 0  # how many characters
         self._last_look = time.monotonic()  # at the scratch folder and the memory
 
     def __enter__(self) -> "WorkerClient":
@@ -119,6 +131,8 @@ class WorkerClient:
             stand_in=stand_in if self.fresh else None,
         )  # fmt: skip
         self._calls += 1
+        if self.fresh:
+            self._printed_before = len(self._printed())
         self.fresh = False
         try:
             self.channel.settimeout(seconds)
@@ -141,7 +155,7 @@ class WorkerClient:
                     raise ProtocolError(f"{len(message.tensors)} tensors came back, not {tensors}")
                 return message
             if isinstance(message, Raised):
-                raise self._raised(message)
+                raise call_failed(self._homework, message)
             assert answerer is not None
             send(self.channel, answerer.answer(message))
 
@@ -153,27 +167,16 @@ class WorkerClient:
         self._check_limits()
         return receive(self.channel, *expected, deadline=deadline)
 
-    def _raised(self, message: Raised) -> CallFailed:
-        known = message.part in self._homework.numbers and _PLACE.fullmatch(message.text)
-        if known:
-            return CallFailed("the block is not written yet", message.text, message.part)
-        reasons = {
-            "SystemExit": "your code called exit() instead of returning",
-            "MemoryError": _MEMORY,
-            DISK_FULL: _WROTE_TOO_MUCH,
-        }
-        return CallFailed(reasons.get(message.type_name, "your code raised an error"), printable(message.text))
-
     def _check_limits(self) -> None:
         if time.monotonic() - self._last_look < _POLL_SECONDS:
             return
         self._last_look = time.monotonic()
         if self._has_too_much_memory():
             self.end()
-            raise CallFailed(_MEMORY, self._printed())
+            raise CallFailed(_MEMORY, self.printed())
         if not self.protections.own_disk and _is_too_full(self._place.home, self._homework.limits):
             self.end()
-            raise CallFailed(_WROTE_TOO_MUCH, self._printed())
+            raise CallFailed(_WROTE_TOO_MUCH, self.printed())
 
     def _has_too_much_memory(self) -> bool:
         return self._place.memory is not None and self._place.memory.exceeded()
@@ -184,7 +187,7 @@ class WorkerClient:
         died = isinstance(error, (EOFError, OSError)) and not timed_out
         is_memory = self._has_too_much_memory()
         status = self.end(patience=2.0 if died else 0.0)
-        printed = self._printed()
+        printed = self.printed()
         if self._printed_too_much():
             return CallFailed(_PRINTED_TOO_MUCH)
         if is_memory:
@@ -203,9 +206,13 @@ class WorkerClient:
     def _printed_too_much(self) -> bool:
         return self._place.output.is_too_much
 
+    def printed(self) -> str:
+        """The first lines that the student's code printed since it was last imported."""
+        return _first_lines(self._printed()[self._printed_before :])
+
     def _printed(self) -> str:
         """The beginning of what the student's code printed."""
-        return self._place.output.text()
+        return self._place.output.text(KEPT)
 
     def end(self, patience: float = 0) -> int:
         """End the process and all that it started, and remove what it wrote.
@@ -226,6 +233,28 @@ class WorkerClient:
     def ended(self) -> bool:
         """Whether the process has ended."""
         return self._status is not None
+
+
+def _first_lines(text: str) -> str:
+    """The first lines of what a student's code printed."""
+    text = text.rstrip()
+    shown = printable("\n".join(text[:_SHOWN_CHARACTERS].split("\n")[:_SHOWN_LINES]))
+    return shown if len(shown) == len(text) else f"{shown}\n… (and more)"
+
+
+def call_failed(homework: Homework, message: Raised) -> CallFailed:
+    """What came of a call that raised an error, which `message` describes."""
+    known = message.part in homework.numbers and _PLACE.fullmatch(message.text)
+    if known:
+        return CallFailed("the block is not written yet", message.text, message.part)
+    if message.type_name in (BREAKPOINT, INPUT):
+        return CallFailed(f"{message.type_name} does not work in the grader's sandbox", needs_terminal=True)
+    reasons = {
+        "SystemExit": "your code called exit() instead of returning",
+        "MemoryError": _MEMORY,
+        DISK_FULL: _WROTE_TOO_MUCH,
+    }
+    return CallFailed(reasons.get(message.type_name, "your code raised an error"), printable(message.text))
 
 
 def _is_too_full(home: Path, limits: Limits) -> bool:

@@ -105,6 +105,7 @@ class Call(Message):
 
 
 DISK_FULL = "disk full"  # the `type_name` of an error that a limit of files or bytes has raised
+BREAKPOINT, INPUT = "breakpoint()", "input()"  # the `type_name` of an error for want of a terminal
 
 
 @dataclass(frozen=True)

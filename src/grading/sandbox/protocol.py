@@ -10,11 +10,10 @@ import dataclasses
 import functools
 import json
 import math
-import socket
 import struct
 import time
 import types
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -31,6 +30,19 @@ _LENGTHS = struct.Struct(">II")
 Array = np.ndarray[Any, Any]
 
 
+class Channel(Protocol):
+    """What messages go through: a socket, or, within one process, what acts as one."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of `data`."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Read into `buffer`; how many bytes, 0 if the other side is gone."""
+
+    def settimeout(self, value: float | None, /) -> None:
+        """Limit how long the other two may take, in seconds."""
+
+
 class Message:
     """The base of all messages: frozen dataclasses whose fields are plain values, arrays, tuples and messages."""
 
@@ -45,7 +57,7 @@ class Message:
 M = TypeVar("M", bound=Message)
 
 
-def send(channel: socket.socket, message: Message) -> None:
+def send(channel: Channel, message: Message) -> None:
     """Send `message`.
 
     Raises:
@@ -72,7 +84,7 @@ class _Arrays:
         return offset
 
 
-def receive(channel: socket.socket, *expected: type[M], deadline: float | None = None, max_blob: int = MAX_BLOB) -> M:
+def receive(channel: Channel, *expected: type[M], deadline: float | None = None, max_blob: int = MAX_BLOB) -> M:
     """The next message, which must be of one of the `expected` classes.
 
     Args:
@@ -129,7 +141,7 @@ class _Content:
         return self.blob[offset : self.taken]
 
 
-def _read(channel: socket.socket, length: int, deadline: float | None) -> bytearray:
+def _read(channel: Channel, length: int, deadline: float | None) -> bytearray:
     content = bytearray(length)
     view, got = memoryview(content), 0
     while got < length:

@@ -7,12 +7,14 @@ A homework adds what only it knows in `src/hwN/worker.py`: a function `load(mode
 `WorkerPlugin`. That module is named to the worker when it starts.
 """
 
+import bdb
 import contextlib
 import errno
 import os
 import random
 import socket
 import sys
+import traceback
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ from src.grading import import_guard, student_code
 from src.grading.sandbox import confine, landlock, seccomp
 from src.grading.sandbox.limits import apply_limits
 from src.grading.sandbox.messages import (
+    BREAKPOINT,
     DISK_FULL,
+    INPUT,
     Call,
     Foreign,
     Raised,
@@ -36,7 +40,7 @@ from src.grading.sandbox.messages import (
     Value,
     WorkerReady,
 )
-from src.grading.sandbox.protocol import DTYPES, Array, Message, receive, send
+from src.grading.sandbox.protocol import DTYPES, Array, Channel, Message, receive, send
 
 MAX_VALUES = 2_000_000  # elements of a tensor that a student's function may return
 
@@ -50,7 +54,7 @@ class WorkerPlugin:
         """The answer to one of `answers_to`, by this project's own code."""
         raise ProtocolError(f"no answer to {type(question).__name__}")
 
-    def resolve(self, reference: Reference, channel: socket.socket) -> Any:
+    def resolve(self, reference: Reference, channel: Channel) -> Any:
         """The object for which `reference` stands; it may ask the grader over `channel`."""
         raise ProtocolError(f"nothing stands behind {type(reference).__name__}")
 
@@ -84,6 +88,7 @@ def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWork
         confine.become(start.user, start.keep_reading)
     confine.bind_to_parent()
     import_guard.forbid_in_process(start.forbidden)
+    sys.breakpointhook = _no_breakpoint
     version = landlock.restrict_paths(map(Path, start.readable), map(Path, start.writable))
     filtered = seccomp.filter_syscalls(may_remove=own_disk)
     send(channel, WorkerReady(version, filtered, own_disk, confine.first_readable(start.private)))
@@ -100,32 +105,59 @@ def serve_reference(channel: socket.socket, plugin: WorkerPlugin) -> None:
             send(channel, plugin.answer(receive(channel, *plugin.answers_to)))
 
 
-def run_call(call: Call, plugin: WorkerPlugin, questions: Path, channel: socket.socket) -> Returned | Raised:
+def run_call(call: Call, plugin: WorkerPlugin, questions: Path, channel: Channel) -> Returned | Raised:
     """Call a student's function in the folder `questions`, and describe what it returned or raised."""
+    try:
+        return returned(call, plugin, questions, channel)
+    except BaseException as error:
+        if what := missing_terminal(error):
+            return Raised(what, "", None)
+        return raised(error, questions)
+
+
+def returned(call: Call, plugin: WorkerPlugin, questions: Path, channel: Channel) -> Returned:
+    """Call a student's function in the folder `questions`, and describe what it returned.
+
+    Raises:
+        BaseException: whatever the function raises.
+    """
     torch.manual_seed(call.seed)
     np.random.seed(call.seed % 2**32)
     random.seed(call.seed)
-    try:
-        if call.fresh:
-            student_code.forget()
-        if call.stand_in is not None:
-            plugin.stand_in(questions, call.stand_in)
-        function = student_code.load_function(questions, call.file, call.function)
-        arguments = [_argument(value, plugin, channel) for value in call.arguments]
-        before = plugin.fingerprint() if call.watch else None
-        value = function(*arguments)
-        changed = call.watch and plugin.fingerprint() != before
-        tensors = [plugin.from_student(a).detach().numpy() for a in arguments if isinstance(a, Tensor)]
-        kind, dtype, content, requires_grad = described(value)
-        return Returned(kind, dtype, content, requires_grad, changed, tuple(tensors))
-    except StudentCodeError as error:
+    if call.fresh:
+        student_code.forget()
+    if call.stand_in is not None:
+        plugin.stand_in(questions, call.stand_in)
+    function = student_code.load_function(questions, call.file, call.function)
+    arguments = [_argument(value, plugin, channel) for value in call.arguments]
+    before = plugin.fingerprint() if call.watch else None
+    value = function(*arguments)
+    changed = call.watch and plugin.fingerprint() != before
+    tensors = [plugin.from_student(a).detach().numpy() for a in arguments if isinstance(a, Tensor)]
+    kind, dtype, content, requires_grad = described(value)
+    return Returned(kind, dtype, content, requires_grad, changed, tuple(tensors))
+
+
+def _no_breakpoint(*_: object, **__: object) -> None:
+    raise bdb.BdbQuit
+
+
+def missing_terminal(error: BaseException) -> str | None:
+    """BREAKPOINT or INPUT, if `error` comes of a debugger that was quit, or of input() at the end of the input.
+
+    Without a terminal, pdb reads the end of its input and quits; in Python 3.14, it then calls sys.exit().
+    """
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if isinstance(error, bdb.BdbQuit) or any(frame.f_globals.get("__name__") in ("bdb", "pdb") for frame in frames):
+        return BREAKPOINT
+    return INPUT if isinstance(error, EOFError) and str(error) == "EOF when reading a line" else None
+
+
+def raised(error: BaseException, questions: Path, all_frames: bool = False) -> Raised:
+    """Describe an error that came of a call of a student's function; see `student_code.failure`."""
+    if isinstance(error, StudentCodeError):
         return Raised("StudentCodeError", _anonymous(str(error), questions), None)
-    except BaseException as error:
-        return _raised(error, questions)
-
-
-def _raised(error: BaseException, questions: Path) -> Raised:
-    failure = student_code.failure(error, questions)
+    failure = student_code.failure(error, questions, all_frames)
     text = failure.text if failure else f"{type(error).__name__}: {error}"
     part = failure.part if failure else None
     if failure and part is not None:
@@ -145,7 +177,7 @@ def _anonymous(text: str, questions: Path) -> str:
     return text.encode("utf-8", "replace").decode()[:4000]
 
 
-def _argument(value: Any, plugin: WorkerPlugin, channel: socket.socket) -> Any:
+def _argument(value: Any, plugin: WorkerPlugin, channel: Channel) -> Any:
     if isinstance(value, np.ndarray):
         return plugin.to_student(as_tensor(value))
     return plugin.resolve(value, channel) if isinstance(value, Reference) else value

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-from src.grading.part_test import PartTest
+from src.grading.part_test import PartTest, Runner
 from src.grading.sandbox.client import Answerer
 from src.grading.sandbox.messages import Reference
-from src.grading.sandbox.sandbox import Sandbox
 from src.hw1.messages import (
     AskLogits,
     Encode,
@@ -58,7 +57,7 @@ class BundledGPT2:
     reference = GPT2Model()
     answerer = None
 
-    def __init__(self, sandbox: Sandbox):
+    def __init__(self, sandbox: Runner):
         self._sandbox = sandbox
         self._config = model_config(sandbox.model_name)
         self.vocab_size = self._config.vocab_size
