@@ -111,7 +111,12 @@ def failure_state(part: Part, failure: student_code.Failure) -> str:
 
 def print_failure(part: Part, failure: student_code.Failure, state: str) -> None:
     if failure.part is None:
-        print(f"{part.number}: your code raised an error:\n{failure.text}\n", file=sys.stderr)
+        from src.grading.part_test import hint_of
+        from src.hw1.hints.exceptions import diagnose_exception
+
+        hint = hint_of(diagnose_exception(failure.error, failure.line))
+        text = failure.text + (f"\nhint: {hint}" if hint else "")
+        print(f"{part.number}: your code raised an error:\n{text}\n", file=sys.stderr)
     else:
         print(f"{part.number}: {state}: {failure.place}", file=sys.stderr)
 

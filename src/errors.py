@@ -102,6 +102,8 @@ class CallFailed(GradingError):
         part: the number of the part whose block is not written yet, where that is the reason
         timed_out: whether the call had to be stopped
         needs_terminal: whether it waited for somebody at a terminal
+        error: the error that it raised, "TypeError: …"
+        line: the student's line that raised it
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class CallFailed(GradingError):
         part: str | None = None,
         timed_out: bool = False,
         needs_terminal: bool = False,
+        error: str = "",
+        line: str = "",
     ):
         super().__init__(reason)
         self.reason = reason
@@ -118,6 +122,8 @@ class CallFailed(GradingError):
         self.part = part
         self.timed_out = timed_out
         self.needs_terminal = needs_terminal
+        self.error = error
+        self.line = line
 
 
 class PointsLost(GradingError, AssertionError):

@@ -182,7 +182,12 @@ class PartTest(unittest.TestCase):
             return PointsLost("", "", reason, reason=reason, returned=False)
         expected = f"`{function}` to return a value within {self._allowed:.0f} s"
         got = f"{failed.reason}\n{failed.details}".rstrip()
-        return PointsLost(input, expected, got, reason=failed.reason, returned=False)
+        hint = hint_of(self.explain(failed.error, failed.line))
+        return PointsLost(input, expected, got, hint, failed.reason, returned=False)
+
+    def explain(self, error: str, line: str) -> Mistakes:
+        """The known mistakes behind an `error`, "TypeError: …", of a student's `line`; a homework knows some."""
+        return ()
 
     def lose(self, input: str, expected: str, got: str, mistakes: Mistakes = (), reason: str = "") -> NoReturn:
         """Fail this test; `mistakes` explain what the student got.

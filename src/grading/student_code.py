@@ -4,20 +4,25 @@ The folder is imported as the package `questions`, whatever its name, so that st
 answers can replace each other. Student code is untrusted: it may raise anything, also while it is imported.
 """
 
+import contextlib
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from src.errors import StudentCodeError
 
 PACKAGE = "questions"
+_MOST_TENSORS, _MOST_CHARACTERS = 6, 80  # that are shown, and of each
 _PART_NUMBER = re.compile(r"\d+\.\d+")
 
 
@@ -27,7 +32,9 @@ class Failure:
 
     part: str | None  # the part whose block is not written yet, where that is the reason
     place: str  # file:line
-    text: str  # the traceback, or the error alone
+    text: str  # the traceback with the tensors of its last line, or the error alone
+    error: str  # "TypeError: …"
+    line: str  # of the student's code: the last that ran
 
 
 def check_folder(folder: Path, files: Sequence[str]) -> None:
@@ -75,18 +82,52 @@ def failure(error: BaseException, folder: Path, all_frames: bool = False) -> Fai
     `all_frames`, those that the student's code has called are there.
     """
     trace = traceback.TracebackException.from_exception(error, compact=True)
-    own = [frame for frame in trace.stack if _inside(frame.filename, folder)]
+    inside = functools.cache(lambda filename: _inside(filename, folder))
+    own = [frame for frame in trace.stack if inside(frame.filename)]
     last_lines = "".join(trace.format_exception_only()).rstrip()
     if isinstance(error, SyntaxError) and _inside(error.filename or "", folder):
-        return Failure(None, f"{_relative(error.filename or '')}:{error.lineno}", last_lines)
+        message = f"{type(error).__name__}: {error.msg}"
+        return Failure(None, f"{_relative(error.filename or '')}:{error.lineno}", last_lines, message, error.text or "")
     if not own:
         return None
-    place = f"{_relative(own[-1].filename)}:{own[-1].lineno}"
+    place, line = f"{_relative(own[-1].filename)}:{own[-1].lineno}", own[-1].line or ""
     if isinstance(error, NotImplementedError) and _PART_NUMBER.fullmatch(str(error)):  # the line of a stub
-        return Failure(str(error), place, last_lines)
+        return Failure(str(error), place, last_lines, last_lines, line)
     trace.stack = traceback.StackSummary.from_list(trace.stack[trace.stack.index(own[0]) :] if all_frames else own)
     trace.__cause__ = trace.__context__ = None
-    return Failure(None, place, "".join(trace.format()).rstrip())
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if inside(frame.f_code.co_filename)]
+    text = "".join(trace.format()).rstrip() + (_tensors(frames[-1], line) if frames else "")
+    return Failure(None, place, text, last_lines, line)
+
+
+def _tensors(frame: FrameType, line: str) -> str:
+    """A line about the tensors and arrays among the local names of `frame`, those in its source `line` first."""
+    if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        return ""  # a class body, whose names may lie in an object that runs code
+    names = re.findall(r"\w+", line)
+    values = sorted(frame.f_locals.items(), key=lambda item: item[0] not in names)
+    known = [(name[:_MOST_CHARACTERS], _shape(value)) for name, value in values]
+    shown = [f"{name} is {what}" for name, what in known if what][:_MOST_TENSORS]
+    return f"\n  where {', '.join(shown)}" if shown else ""
+
+
+def _shape(value: Any) -> str:
+    """Type and shape of a tensor or an array, for a person; empty for any other object.
+
+    Nothing of the student's is called: only these types themselves are looked at, and never a class below them.
+    """
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    with contextlib.suppress(Exception):  # a tensor of an unusual kind has no shape
+        if torch is not None and type(value) is torch.Tensor:
+            dtype, kind = str(value.dtype).removeprefix("torch."), "tensor"
+            place = "" if value.device.type == "cpu" else f" on {value.device}"
+        elif numpy is not None and type(value) is numpy.ndarray:
+            dtype, kind, place = str(value.dtype), "NumPy array", ""
+        else:
+            return ""
+        article = "an" if dtype.startswith("i") else "a"
+        return f"{article} {dtype} {kind} of shape {tuple(value.shape)}{place}"[:_MOST_CHARACTERS]
+    return ""
 
 
 def _inside(filename: str, folder: Path) -> bool:

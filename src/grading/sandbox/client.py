@@ -126,13 +126,10 @@ class WorkerClient:
             CallFailed: it raised something, took too long, broke a limit, or its process died.
         """
         deadline = time.monotonic() + seconds
-        call = Call(
-            file, function, arguments, seed=self._seed + self._calls, fresh=self.fresh, watch=watch,
-            stand_in=stand_in if self.fresh else None,
-        )  # fmt: skip
+        seed, fresh = self._seed + self._calls, self.fresh
+        call = Call(file, function, arguments, seed, fresh, watch, stand_in if fresh else None)
+        self._printed_before = len(self._printed()) if fresh else self._printed_before
         self._calls += 1
-        if self.fresh:
-            self._printed_before = len(self._printed())
         self.fresh = False
         try:
             self.channel.settimeout(seconds)
@@ -254,7 +251,8 @@ def call_failed(homework: Homework, message: Raised) -> CallFailed:
         "MemoryError": _MEMORY,
         DISK_FULL: _WROTE_TOO_MUCH,
     }
-    return CallFailed(reasons.get(message.type_name, "your code raised an error"), printable(message.text))
+    reason = reasons.get(message.type_name, "your code raised an error")
+    return CallFailed(reason, printable(message.text), error=message.error[:1000], line=message.line[:1000])
 
 
 def _is_too_full(home: Path, limits: Limits) -> bool:

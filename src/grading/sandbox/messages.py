@@ -115,6 +115,8 @@ class Raised(Message):
     type_name: str
     text: str
     part: str | None  # the part whose block is not written yet, where that is the reason
+    error: str = ""  # the error alone, "TypeError: …"
+    line: str = ""  # of the student's code: the last that ran
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ def raised(error: BaseException, questions: Path, all_frames: bool = False) -> R
         name = "MemoryError"  # PyTorch's way to say it
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):
         name = DISK_FULL
-    return Raised(name, _anonymous(text, questions), part)
+    own = (_anonymous(failure.error, questions), _anonymous(failure.line, questions)) if failure else ("", "")
+    return Raised(name, _anonymous(text, questions), part, *own)
 
 
 def _anonymous(text: str, questions: Path) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-from src.grading.part_test import PartTest, Runner
+from src.grading.part_test import Mistakes, PartTest, Runner
 from src.grading.sandbox.client import Answerer
 from src.grading.sandbox.messages import Reference
+from src.hw1.hints.exceptions import diagnose_exception
 from src.hw1.messages import (
     AskLogits,
     Encode,
@@ -78,6 +79,9 @@ class BundledGPT2:
 
 class GPT2Test(PartTest):
     """A test that may use the bundled GPT-2."""
+
+    def explain(self, error: str, line: str) -> Mistakes:
+        return diagnose_exception(error, line)
 
     @cached_property
     def config(self) -> Config:
