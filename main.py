@@ -3,6 +3,9 @@
 python main.py                          all parts, with GPT-2 small (downloaded once, 548 MB)
 python main.py --model bundled          all parts, with the small model that comes with the homework
 python main.py --question 6.3 6.6       some parts
+
+A part that is run again replaces its files in submit/; the other parts stay as they are. To try other settings beside
+the results that you have, choose another folder: --seed 3 --out try
 """
 
 from src.grading import dependencies
@@ -12,6 +15,7 @@ dependencies.check()  # before any other import: says in one line which Python o
 import argparse
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +23,14 @@ from typing import TYPE_CHECKING
 from src.errors import ConfigError, StudentCodeError, run_command
 from src.files import ROOT, shown, write_file
 from src.grading import import_guard, record, student_code
-from src.grading.homework import Part
+from src.grading.homework import Part, Settings
 from src.hw1.parts import DEFAULT_MODEL, HOMEWORK
 from src.model.threads import share_processors
 
 if TYPE_CHECKING:
     from src.hw1.run import Run
+
+QUESTIONS = ROOT / "questions"
 
 
 @dataclass(frozen=True)
@@ -35,21 +41,26 @@ class Outcome:
     seconds: float
     state: str
     files: tuple[str, ...]
+    failure: student_code.Failure | None
+
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether nothing but a block that is not written yet was in the way."""
+        return self.failure is not None and self.failure.part is not None
 
 
 def parse_arguments() -> argparse.Namespace:
-    known = HOMEWORK.numbers
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--question", nargs="+", choices=known, metavar="PART", default=known,
-        help=f"the parts to run, of {', '.join(known)} (default: all)",
+        "--question", nargs="+", metavar="PART", default=[],
+        help=f"the parts to run, of {', '.join(HOMEWORK.numbers)} (default: all)",
     )  # fmt: skip
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",
         help="gpt2, bundled, or a folder of checkpoints/ (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--questions", type=Path, default=ROOT / "questions", metavar="DIR", help="where your files are (questions)"
+        "--questions", type=Path, default=QUESTIONS, metavar="DIR", help="where your files are (questions)"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "submit", metavar="DIR", help="where results go (submit)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="(%(default)s)")
@@ -62,6 +73,7 @@ def main() -> int:
     args = parse_arguments()
     if args.seed is not None and not 0 <= args.seed < 2**63:
         raise ConfigError(f"--seed {args.seed}: must lie between 0 and 2**63 - 1")
+    chosen = HOMEWORK.chosen(args.question)
     student_code.check_folder(args.questions, HOMEWORK.question_files)
     name = HOMEWORK.find_model(args.model)
     share_processors()
@@ -71,34 +83,54 @@ def main() -> int:
     if args.cache:
         print(f"{name}: all files are in {setup.files.weights.parent}")
         return 0
-    record.begin_record(args.out, setup.settings())
+    settings = setup.settings()
+    print_replaced(record.begin_record(args.out), chosen, settings, args.out)
     import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
     loaded = setup.load(args.questions, ROOT / "data")
     print(f"model {name} on {setup.device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
-    outcomes = [run_part(part, loaded, args.out) for part in HOMEWORK.parts if part.number in args.question]
-    print_table(sorted(outcomes, key=lambda outcome: outcome.part))
-    return 0 if all(outcome.state == "done" for outcome in outcomes) else 1
+    outcomes = [run_part(part, loaded, settings, args.out) for part in HOMEWORK.parts if part.number in chosen]
+    outcomes.sort(key=lambda outcome: outcome.part)
+    print_table(outcomes)
+    if failures := [outcome.failure for outcome in outcomes if outcome.failure and outcome.is_unwritten]:
+        print_next_step(failures[0], args)
+    return 0 if all(outcome.state == "done" or outcome.is_unwritten for outcome in outcomes) else 1
 
 
-def run_part(part: Part, run: "Run", out: Path) -> Outcome:
+def print_replaced(before: record.Record, chosen: Sequence[str], settings: Settings, out: Path) -> None:
+    """Say which results this run replaces that were made with other settings."""
+    now = HOMEWORK.describe(settings)
+    made_with = {
+        number: HOMEWORK.describe(before.parts[number].made_with) for number in chosen if number in before.parts
+    }
+    if replaced := sorted(number for number, settings in made_with.items() if settings != now):
+        then = " or ".join(sorted({made_with[number] for number in replaced}))
+        print(
+            f"note: {', '.join(replaced)} in {shown(out)} was made with {then}; this run replaces it by what it makes "
+            f"with {now} (--out FOLDER would keep both)"
+        )
+
+
+def run_part(part: Part, run: "Run", settings: Settings, out: Path) -> Outcome:
     """Run one part, write its files, and say on stderr what went wrong with it."""
     began = time.perf_counter()
+    files: Mapping[str, bytes] = {}
+    failure = None
     try:
         files, state = run.files_of(part), "done"
     except StudentCodeError as error:
-        files, state = {}, "wrong"
+        state = "wrong"
         print(f"{part.number}: {error}\n", file=sys.stderr)
     except (Exception, SystemExit) as error:
         failure = student_code.failure(error, run.questions)
         if failure is None:
             raise
-        files, state = {}, failure_state(part, failure)
+        state = failure_state(part, failure)
         print_failure(part, failure, state)
-    for name, content in files.items():
-        write_file(out / name, content)
-    entry = record.part_record(HOMEWORK, part, run.questions, files) if files else None
-    record.record_part(out, part.number, entry)
-    return Outcome(part.number, time.perf_counter() - began, state, tuple(files))
+    if files:
+        for name, content in files.items():
+            write_file(out / name, content)
+        record.record_part(out, part.number, record.part_record(HOMEWORK, part, settings, run.questions, files))
+    return Outcome(part.number, time.perf_counter() - began, state, tuple(files), failure)
 
 
 def failure_state(part: Part, failure: student_code.Failure) -> str:
@@ -107,6 +139,16 @@ def failure_state(part: Part, failure: student_code.Failure) -> str:
         return "raised an error"
     state = "not written yet" if failure.part == part.number else f"needs {failure.part} first"
     return f"{state} (bonus)" if part.bonus else state
+
+
+def print_next_step(failure: student_code.Failure, args: argparse.Namespace) -> None:
+    file, _, line = failure.place.rpartition(":")
+    model = f" --model {args.model}" if args.model != DEFAULT_MODEL else ""
+    folder = f" --questions {shown(args.questions)}" if args.questions.resolve() != QUESTIONS else ""
+    print(
+        f"\nnext: write {failure.part} in {file}, line {line}, then: "
+        f"python main.py{model}{folder} --question {failure.part}"
+    )
 
 
 def print_failure(part: Part, failure: student_code.Failure, state: str) -> None:

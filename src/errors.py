@@ -10,7 +10,7 @@ CourseworkError
 │   ├── OutputError          a file that cannot be written
 │   ├── RecordError          run.json
 │   ├── StudentCodeError     questions/ lacks a file or a function, or a function returned the wrong kind of value
-│   ├── SubmissionError      make_submission found something missing, wrong or stale
+│   ├── SubmissionError      make_submission found a file that cannot be graded
 │   ├── IntakeError          a submission that is refused
 │   ├── HomeworkError        the declaration of a homework, its tests and its answers do not fit together
 │   └── SandboxError         the sandbox does not work on this machine
@@ -67,7 +67,7 @@ class StudentCodeError(UserError):
 
 
 class SubmissionError(UserError):
-    """Why a submission is not packed: a line for each thing that is missing, wrong or stale."""
+    """Why a submission is not packed: a line for each file that cannot be graded."""
 
 
 class IntakeError(UserError):

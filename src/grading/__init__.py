@@ -5,7 +5,8 @@ dependencies  is the right Python here, and every package?
 student_code  load and call the functions in a questions folder
 record        run.json: how the files of submit/ were made
 safe_pickle   read pickles without executing them
-submission    check and zip what a student hands in
+submission    what is missing, wrong or stale in questions/ and submit/
+packing       zip it for the upload
 intake        unpack what a student handed in
 sandbox/      run student code in a confined process of its own
 part_test     the base class of the tests that have points

@@ -1,13 +1,13 @@
 """How a homework is declared: once, as one `Homework` object. Everything else is derived from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from src.errors import HomeworkError
+from src.errors import ConfigError, HomeworkError
 
-Settings = Mapping[str, object]  # what a run depends on besides the student's code: the head of run.json
+Settings = Mapping[str, object]  # what a run depends on besides the student's code, as run.json holds it
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Homework:
     settings_problem: Callable[
         [Settings, Path], str | None
     ]  # (made with, root) → how these settings differ from today's
-    rerun: Callable[[Settings], str]  # the command that makes the artifacts with these settings
+    describe: Callable[[Settings], str]  # these settings in a few words
+    rerun: Callable[[Settings], str]  # the command that makes the artifacts with these settings; {}: with the defaults
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -124,6 +125,17 @@ class Homework:
         """
         in_file = tuple(number for number in self.numbers if self.part(number).file == PurePath(name).name)
         return in_file or (self.part(name).number,)
+
+    def chosen(self, words: Sequence[str]) -> tuple[str, ...]:
+        """The numbers of the parts that somebody asked for, as "6.3 6.4" or "6.3,6.4"; no words mean all.
+
+        Raises:
+            ConfigError: there is no such part.
+        """
+        numbers = " ".join(words).replace(",", " ").split()
+        if unknown := [number for number in numbers if number not in self.numbers]:
+            raise ConfigError(f"there is no part {unknown[0]}; known are {', '.join(self.numbers)}")
+        return tuple(numbers) or self.numbers
 
     def files_of(self, part: Part) -> tuple[str, ...]:
         """The student's files that this part runs: its own first, then those of the parts it needs."""

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ RECORD = "run.json"
 class PartRecord:
     """How the files of one part were made."""
 
+    made_with: Settings
     questions: str  # the folder of the code, relative to the project where it lies inside
     code: Mapping[str, str]  # the student's file → its `code_hash`
     files: Mapping[str, str]  # artifact → sha256
@@ -28,7 +29,6 @@ class PartRecord:
 class Record:
     """How the files of submit/ were made."""
 
-    made_with: Settings
     parts: Mapping[str, PartRecord] = field(default_factory=dict)  # by the part's number
 
 
@@ -43,38 +43,39 @@ def read_record(out: Path) -> Record | None:
         return None
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        made_with, parts = raw["made_with"], {number: PartRecord(**entry) for number, entry in raw["parts"].items()}
-        is_valid = isinstance(made_with, dict) and all(map(_is_valid, parts.values()))
+        shared = {"made_with": raw["made_with"]} if "made_with" in raw else {}  # so older ones had it
+        parts = {number: PartRecord(**(shared | entry)) for number, entry in raw["parts"].items()}
+        is_valid = all(map(_is_valid, parts.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_valid = False
     if not is_valid:
         raise RecordError(f"{path}: is damaged; delete it and run the program again")
-    return Record(made_with, parts)
+    return Record(parts)
 
 
 def _is_valid(entry: PartRecord) -> bool:
-    hashes: list[Any] = [entry.code, entry.files]
-    return isinstance(entry.questions, str) and all(isinstance(each, dict) for each in hashes)
+    mappings: list[Any] = [entry.made_with, entry.code, entry.files]
+    return isinstance(entry.questions, str) and all(isinstance(each, dict) for each in mappings)
 
 
-def begin_record(out: Path, made_with: Settings) -> None:
-    """Start a record in `out`, or continue it: of parts that were all made with the settings `made_with`.
+def begin_record(out: Path) -> Record:
+    """The record in `out`; a new, empty one where there is none, or a damaged one.
 
-    Parts that were made with other settings are dropped from it.
+    It is written at once, so that a folder that cannot be written to is known before any work is done.
 
     Raises:
         OutputError: `out` cannot be written to.
     """
     try:
-        record = read_record(out)
+        record = read_record(out) or Record()
     except RecordError:
-        record = None
-    parts = record.parts if record and record.made_with == made_with else {}
-    _write(out, Record(made_with, parts))
+        record = Record()
+    _write(out, record)
+    return record
 
 
-def record_part(out: Path, number: str, entry: PartRecord | None) -> None:
-    """Write into the record in `out` how a part was made, or, with None, that it was not.
+def record_part(out: Path, number: str, entry: PartRecord) -> None:
+    """Write into the record in `out` how a part was made.
 
     Raises:
         RecordError: there is no record, or it is damaged.
@@ -83,20 +84,20 @@ def record_part(out: Path, number: str, entry: PartRecord | None) -> None:
     record = read_record(out)
     if record is None:
         raise RecordError(f"{out / RECORD}: was deleted during the run; run again")
-    parts = {other: value for other, value in record.parts.items() if other != number}
-    if entry is not None:
-        parts[number] = entry
-    _write(out, replace(record, parts=dict(sorted(parts.items()))))
+    _write(out, Record(dict(sorted({**record.parts, number: entry}.items()))))
 
 
 def _write(out: Path, record: Record) -> None:
     write_file(out / RECORD, (json.dumps(asdict(record), indent=2) + "\n").encode())
 
 
-def part_record(homework: Homework, part: Part, questions: Path, files: Mapping[str, bytes]) -> PartRecord:
+def part_record(
+    homework: Homework, part: Part, made_with: Settings, questions: Path, files: Mapping[str, bytes]
+) -> PartRecord:
     """The record of a part whose code in the folder `questions` made `files` (name → content)."""
     folder = questions.resolve()
     return PartRecord(
+        made_with=made_with,
         questions=shown(folder),
         code={name: code_hash((folder / name).read_bytes()) for name in homework.files_of(part)},
         files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},

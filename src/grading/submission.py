@@ -1,38 +1,33 @@
-"""Check `questions/` and `submit/`, and zip them for the upload: what make_submission.sh does."""
+"""What is missing, wrong or stale in a submission: in `questions/` and in `submit/`."""
 
 import ast
 import hashlib
-import io
-import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from src.errors import RecordError, SubmissionError
-from src.files import ROOT, write_file
+from src.errors import RecordError
 from src.grading.homework import Homework, Part
 from src.grading.record import RECORD, PartRecord, Record, code_hash, read_record
 
 _UNREADABLE = (SyntaxError, ValueError, MemoryError, RecursionError)  # what parsing a student's source may raise
 
 
-def files_to_submit(homework: Homework, root: Path) -> list[Path]:
-    """The files of the submission in `root`, relative to it, once all of them have been found right.
+@dataclass(frozen=True)
+class Problem:
+    """What is missing, wrong or stale, and what to do."""
 
-    Raises:
-        SubmissionError: something is missing, wrong or stale; says what, and the command that makes it.
-    """
-    questions = root / "questions"
-    problems = [problem for name in homework.question_files if (problem := _source_problem(homework, questions / name))]
-    problems += artifact_problems(homework, root, root)
-    record = None if problems else read_record(root / "submit")
-    if record is None:
-        raise SubmissionError("\n".join(problems))
-    made = [Path("submit", artifact.name) for number in record.parts for artifact in homework.part(number).artifacts]
-    sources = [path.relative_to(root) for path in sorted(questions.glob("*.py"))]
-    return [*sources, Path("submit", RECORD), *made]
+    part: str | None  # its number; None: it concerns all
+    file: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}; {self.remedy}"
 
 
-def artifact_problems(homework: Homework, root: Path, configs: Path, questions: str | None = None) -> list[str]:
-    """What is missing, wrong or stale in `root`/submit, a line each, with the command that makes it.
+def artifact_problems(homework: Homework, root: Path, configs: Path, questions: str | None = None) -> list[Problem]:
+    """What is missing, wrong or stale in `root`/submit, with the command that makes it.
 
     Args:
         configs: the project whose settings count as today's
@@ -41,56 +36,51 @@ def artifact_problems(homework: Homework, root: Path, configs: Path, questions: 
     try:
         record = read_record(root / "submit")
     except RecordError as error:
-        return [str(error)]
+        return [Problem(None, f"submit/{RECORD}", "is damaged", f"{error}".partition("; ")[2])]
     if record is None:
-        return [f"submit/{RECORD}: is missing; run: python {homework.program}"]
-    settings = homework.settings_problem(record.made_with, configs)
-    problems = [f"submit/: {settings}; run: {homework.rerun(record.made_with)}"] if settings else []
+        remedy = f"run: python {homework.program}"
+        return [Problem(None, f"submit/{RECORD}", "is missing", remedy)]
+    problems: list[Problem] = []
     for number in homework.numbers:
         part, entry = homework.part(number), record.parts.get(number)
         if entry is not None or not part.bonus:
-            problems += _part_problems(homework, part, record, entry, root, questions)
+            problems += _part_problems(homework, part, record, root, configs, questions)
     return problems
 
 
 def _part_problems(
-    homework: Homework, part: Part, record: Record, entry: PartRecord | None, root: Path, questions: str | None
-) -> list[str]:
+    homework: Homework, part: Part, record: Record, root: Path, configs: Path, questions: str | None
+) -> Iterator[Problem]:
+    entry = record.parts.get(part.number)
     folder = questions or (entry.questions if entry else "questions")
-    command = homework.rerun(record.made_with) + (f" --questions {folder}" if folder != "questions" else "")
-    command += f" --question {part.number}"
-    problems = []
-    if entry and not _is_current(homework, part, entry, root / folder):
-        problems.append(f"submit/{part.artifacts[0].name}: is older than the code in {folder}/; run: {command}")
+    remedy = _remedy(homework, part, record, folder)
+    if entry:
+        first = f"submit/{part.artifacts[0].name}"
+        if settings := homework.settings_problem(entry.made_with, configs):
+            yield Problem(part.number, first, settings, remedy)
+        if not _is_current(homework, part, entry, root / folder):
+            yield Problem(part.number, first, f"is older than the code in {folder}/", remedy)
     for artifact in part.artifacts:
         path = root / "submit" / artifact.name
-        problem = _file_problem(homework.program, path, entry) or artifact.problem(path)
-        if problem:
-            problems.append(f"submit/{artifact.name}: {problem}; run: {command}")
-    return problems
+        damage = artifact.problem(path) if path.is_file() else "is missing"
+        if what := damage or _difference(homework, path, entry):
+            yield Problem(part.number, f"submit/{artifact.name}", what, remedy)
 
 
-def _file_problem(program: str, path: Path, entry: PartRecord | None) -> str | None:
-    if not path.is_file():
-        return "is missing"
+def _remedy(homework: Homework, part: Part, record: Record, folder: str) -> str:
+    """The command that makes the part again: as it was made or, if it was not, as another one was."""
+    others = record.parts.values()
+    made_with = next((entry.made_with for entry in (record.parts.get(part.number), *others) if entry), {})
+    where = f" --questions {folder}" if folder != "questions" else ""
+    return f"run: {homework.rerun(made_with)}{where} --question {part.number}"
+
+
+def _difference(homework: Homework, path: Path, entry: PartRecord | None) -> str | None:
+    """How the file at `path`, which can be read, differs from what the record says."""
     if entry is None:
-        return "is stale: the last run did not make it"
+        return f"is stale: {homework.program} did not make it"
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry.files.get(path.name):
-        return f"is not what {program} wrote"
-    return None
-
-
-def _source_problem(homework: Homework, path: Path) -> str | None:
-    name, most = f"{path.parent.name}/{path.name}", homework.limits.source_size
-    try:
-        if path.stat().st_size > most:
-            return f"{name}: is larger than {most} bytes, too large for a file of answers"
-        ast.parse(path.read_bytes())
-    except OSError:
-        return f"{name}: is missing; restore it from the starter code"
-    except _UNREADABLE as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        return f"{name}{line}: is not valid Python ({getattr(error, 'msg', error)}); fix it"
+        return f"is not what {homework.program} wrote"
     return None
 
 
@@ -102,38 +92,33 @@ def _is_current(homework: Homework, part: Part, entry: PartRecord, folder: Path)
         return False
 
 
-def make_zip(homework: Homework, root: Path = ROOT) -> Path:
-    """Check the submission in `root` and write it there as a zip; an older zip is removed first.
+def source_problem(homework: Homework, path: Path) -> str | None:
+    """Why the file `path` of questions/ cannot be graded, in one line; None where it can."""
+    name, most = f"{path.parent.name}/{path.name}", homework.limits.source_size
+    try:
+        if path.stat().st_size > most:
+            return f"{name}: is larger than {most} bytes, too large for a file of answers"
+        ast.parse(path.read_bytes())
+    except FileNotFoundError:
+        return f"{name}: is missing; restore it from the starter code"
+    except OSError as error:
+        return f"{name}: cannot be read ({error.strerror})"
+    except _UNREADABLE as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        return f"{name}{line}: is not valid Python ({getattr(error, 'msg', error)}); fix it"
+    return None
+
+
+def unwritten_blocks(source: bytes) -> dict[str, int]:
+    """The part of each block in a student's source that is not written yet → its line.
 
     Raises:
-        SubmissionError: see `files_to_submit`.
-        OutputError: the zip cannot be written.
+        SyntaxError: the source is not Python.
     """
-    target = root / homework.zip_name
-    target.unlink(missing_ok=True)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files_to_submit(homework, root):
-            archive.writestr(zipfile.ZipInfo(file.as_posix()), (root / file).read_bytes(), zipfile.ZIP_DEFLATED)
-            print(f"  {file.as_posix():<52} {(root / file).stat().st_size:>9,} bytes")
-    write_file(target, buffer.getvalue())
-    return target
-
-
-def command(homework: Homework) -> str | int:
-    """Make the zip and say what is in it. Returns what `sys.exit` takes."""
-    try:
-        target = make_zip(homework)
-    except SubmissionError as error:
-        return f"error: {homework.zip_name} was not made\n{error}"
-    record = read_record(ROOT / "submit")
-    assert record is not None
-    folders = sorted({entry.questions for entry in record.parts.values()} - {"questions"})
-    print(f"made with the model {record.made_with.get('model')}")
-    if folders:
-        print(f"note: submit/ was made by the code in {', '.join(folders)}, not by the code in questions/")
-    for part in homework.parts:
-        if part.bonus and part.number not in record.parts:
-            print(f"note: the bonus, {part.number}, is not in it")
-    print(f"wrote {target.name}: upload it to Gradescope")
-    return 0
+    raises = [node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise)]
+    return {
+        str(call.args[0].value): call.lineno
+        for call in raises
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "NotImplementedError"
+        if call.args and isinstance(call.args[0], ast.Constant)
+    }

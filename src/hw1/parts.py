@@ -88,9 +88,14 @@ def write_samples_horizon2(run: "Run") -> Files:
     return {SAMPLES_HORIZON2.name: run.sample(run.prompts(PROMPTS)[:1], HORIZON2_TOKENS, TEMPERATURE, horizon=2)}
 
 
+def describe(made_with: Settings) -> str:
+    """The model and the seed."""
+    return f"{made_with.get('model')}, seed {made_with.get('seed')}"
+
+
 def rerun(made_with: Settings) -> str:
     """The command that makes the artifacts again, with the same model."""
-    model = made_with.get("model")
+    model = made_with.get("model", DEFAULT_MODEL)
     return "python main.py" + (f" --model {model}" if model != DEFAULT_MODEL else "")
 
 
@@ -139,5 +144,6 @@ HOMEWORK = Homework(
     readable=lambda model: ("src/model", f"checkpoints/{model}"),
     find_model=lambda name: model_configs.model_config(name).name,
     settings_problem=settings_problem,
+    describe=describe,
     rerun=rerun,
 )  # fmt: skip

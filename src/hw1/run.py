@@ -126,7 +126,7 @@ class Setup:
     device: str
 
     def settings(self) -> Settings:
-        """The head of run.json."""
+        """What run.json says of them."""
         packages = ("torch", "numpy", "matplotlib", "tiktoken")
         return {
             "model": self.config.name,

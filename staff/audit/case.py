@@ -160,12 +160,12 @@ def _submit(subject: Subject, files: dict[str, Any], made: dict[str, bytes]) -> 
     """Add the artifacts `made` to `files`, and a record with their right hashes, so that the grader opens them."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
     parts = {
-        part.number: {"questions": "questions", "code": {}, "files": hashes}
+        part.number: {"made_with": {"model": subject.model}, "questions": "questions", "code": {}, "files": hashes}
         for part in subject.homework.parts
         if any(artifact.name in made for artifact in part.artifacts)
     }
-    record = {"made_with": {"model": subject.model}, "parts": parts}
-    files |= {f"submit/{name}": content for name, content in made.items()} | {f"submit/{RECORD}": json.dumps(record)}
+    record = json.dumps({"parts": parts})
+    files |= {f"submit/{name}": content for name, content in made.items()} | {f"submit/{RECORD}": record}
 
 
 def load(path: Path, subject: Subject) -> Case:

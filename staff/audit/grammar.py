@@ -52,8 +52,8 @@ def _zips(subject: Subject) -> Bytes:
                          "C:", "\u0130.py", "x" * 300, "__MACOSX"]),
         min_size=1, max_size=5,
     ).map("/".join)  # fmt: skip
-    entry = {"questions": "questions", "code": {}, "files": {}}
-    record = {"made_with": {}, "parts": dict.fromkeys(homework.numbers, entry)}
+    entry = {"made_with": {}, "questions": "questions", "code": {}, "files": {}}
+    record = {"parts": dict.fromkeys(homework.numbers, entry)}
     contents = st.binary(max_size=60) | st.sampled_from(
         [b"x = 1\n", b"\xef\xbb\xbfx = 1\r\n", b"\xff\xfex\0=\0001\0", b"(" * 300, b"-" * 5000 + b"1", b"{}",
          json.dumps(record).encode(), pickle.dumps([True] * 300), pickle.dumps(np.zeros(100)), b"[" * 5000,

@@ -25,10 +25,11 @@ def test_a_full_run_leaves_every_artifact(full_run):
     for part, names in FILES.items():
         assert re.search(rf"^{re.escape(part)} +\d+\.\d  done +{re.escape(', '.join(names))}$", process.stdout, re.M)
     record = json.loads((out / RECORD).read_text())
-    assert record["made_with"]["model"] == BUNDLED
-    assert record["made_with"]["seed"] == 20190929
-    assert len(record["made_with"]["checkpoint_sha256"]) == 64
     assert set(record["parts"]) == set(FILES)
+    for entry in record["parts"].values():
+        assert entry["made_with"]["model"] == BUNDLED
+        assert entry["made_with"]["seed"] == 20190929
+        assert len(entry["made_with"]["checkpoint_sha256"]) == 64
 
 
 def test_the_bundled_model_separates_random_letters(full_run):
@@ -61,18 +62,44 @@ def test_a_seed_gives_the_same_bytes_whichever_parts_run(full_run, tmp_path):
         for name in FILES[part]:
             assert (tmp_path / "a" / name).read_bytes() == (out / name).read_bytes(), name
     first, second = (json.loads((folder / RECORD).read_text()) for folder in (out, tmp_path / "a"))
-    assert second["made_with"] == first["made_with"]
     assert second["parts"] == {part: first["parts"][part] for part in ("6.4", "6.5", "6.7")}
 
-    other = run_main("--questions", ANSWERS, "--out", tmp_path / "b", "--question", "6.7", "--seed", "1")
-    assert other.returncode == 0
+
+def test_an_experiment_keeps_the_other_parts(full_run, tmp_path):
+    out = shutil.copytree(full_run[0], tmp_path / "submit")
+    process = run_main("--questions", ANSWERS, "--out", out, "--question", "6.7", "--seed", "1")
+    assert process.returncode == 0
+    assert (
+        f"note: 6.7 in {out.as_posix()}/ was made with {BUNDLED}, seed 20190929; this run replaces it" in process.stdout
+    )
     name = FILES["6.7"][0]
-    assert (tmp_path / "b" / name).read_bytes() != (out / name).read_bytes()
+    assert (out / name).read_bytes() != (full_run[0] / name).read_bytes()
+    before, after = (json.loads((folder / RECORD).read_text())["parts"] for folder in (full_run[0], out))
+    assert {number for number in FILES if after[number] != before[number]} == {"6.7"}
+    assert after["6.7"]["made_with"] == {**before["6.7"]["made_with"], "seed": 1}
+
+
+def test_a_part_that_fails_keeps_its_record(full_run, questions, tmp_path):
+    out = shutil.copytree(full_run[0], tmp_path / "submit")
+    change(questions / "sample.py", "def sample(", "def simple(")
+    assert run_main("--questions", questions, "--out", out, "--question", "6.7").returncode == 1
+    assert (out / RECORD).read_bytes() == (full_run[0] / RECORD).read_bytes()
+
+
+def test_parts_may_be_separated_by_commas(tmp_path):
+    process = run_main("--out", tmp_path / "submit", "--question", "6.3,6.7", "6.4")
+    assert process.returncode == 0
+    assert re.findall(r"^(6\.\d) +\d", process.stdout, re.M) == ["6.3", "6.4", "6.7"]
 
 
 def test_stubs_are_named_with_file_and_line(tmp_path):
     process = run_main("--out", tmp_path / "submit")
-    assert process.returncode == 1
+    assert process.returncode == 0
+    stub = (ROOT / "questions" / "sample.py").read_text(encoding="utf-8").splitlines()
+    line = stub.index(next(text for text in stub if text.endswith('NotImplementedError("6.3")'))) + 1
+    command = "python main.py --model bundled --question 6.3"
+    last = process.stdout.splitlines()[-1]
+    assert last == f"next: write 6.3 in questions/sample.py, line {line}, then: {command}"
     for part, file in (("6.3", "sample"), ("6.4", "likelihood"), ("6.5", "classifier"), ("6.6", "sample")):
         found = re.search(rf"^{part}: not written yet: questions/{file}\.py:(\d+)$", process.stderr, re.M)
         line = (ROOT / "questions" / f"{file}.py").read_text(encoding="utf-8").splitlines()[int(found.group(1)) - 1]
@@ -85,8 +112,9 @@ def test_stubs_are_named_with_file_and_line(tmp_path):
 def test_a_part_that_needs_another_one_says_which(questions, tmp_path):
     shutil.copy(ROOT / "questions" / "likelihood.py", questions)
     process = run_main("--questions", questions, "--out", tmp_path / "submit", "--question", "6.5")
-    assert process.returncode == 1
+    assert process.returncode == 0
     assert "6.5: needs 6.4 first: " in process.stderr
+    assert "next: write 6.4 in " in process.stdout
 
 
 def test_an_error_shows_the_own_traceback_and_the_rest_runs(questions, tmp_path):
@@ -134,6 +162,7 @@ def test_a_wrong_answer_is_one_line(questions, tmp_path, file, old, new, part, m
         (("--questions", "nowhere"), "--questions nowhere: there is no such folder"),
         (("--out", "README.md/submit"), "cannot be written (Not a directory)"),
         (("--device", "cuda"), "error: --device cuda: PyTorch finds no such device here; use --device auto"),
+        (("--question", "6.3,6.9"), "error: there is no part 6.9; known are 6.3, 6.4, 6.5, 6.6, 6.7"),
         (("--seed", "-1"), "error: --seed -1: must lie between 0 and 2**63 - 1"),
     ],
 )

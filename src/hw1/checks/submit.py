@@ -8,7 +8,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import printable
 from src.files import ROOT
-from src.grading.record import read_record
+from src.grading.record import Record, read_record
 from src.grading.results import SUBMIT
 from src.grading.safe_pickle import read_float_array, read_plain
 from src.grading.submission import artifact_problems
@@ -35,14 +35,22 @@ class SubmitTest(GPT2Test):
 def check_artifacts(test: GPT2Test) -> None:
     """`submit/` is complete, readable, and made by the code that was handed in."""
     root = test.grading.submission.questions.parent
-    problems = artifact_problems(test.grading.homework, root, ROOT, "questions")
+    problems = list(map(str, artifact_problems(test.grading.homework, root, ROOT, "questions")))
     record = None if problems else read_record(root / "submit")
-    if record is not None and record.made_with.get("model") == test.grading.sandbox.model_name:
-        problems = _differing_likelihoods(test, root / "submit") + _differing_decisions(test, root / "submit")
+    if record is not None:
+        problems = _differing_values(test, root / "submit", record)
     if problems:
         shown = [printable(problem.replace(f"{root}{os.sep}", "")) for problem in problems[:LINES]]
         expected = "every file to be there, and to be made by the code in questions/"
         test.lose("submit/, as make_submission.sh packs it", expected, "\n     ".join(shown))
+
+
+def _differing_values(test: GPT2Test, submit: Path, record: Record) -> list[str]:
+    """Where `submit` differs from what the student's functions return now, in the parts made with the model here."""
+    checks = {LIKELIHOODS[0].name: _differing_likelihoods, CLASSIFICATION.name: _differing_decisions}
+    here = [entry for entry in record.parts.values() if entry.made_with.get("model") == test.grading.sandbox.model_name]
+    files = [name for entry in here for name in entry.files]
+    return [problem for name, check in checks.items() if name in files for problem in check(test, submit)]
 
 
 def _differing_likelihoods(test: GPT2Test, submit: Path) -> list[str]:
