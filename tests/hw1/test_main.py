@@ -70,7 +70,7 @@ def test_an_experiment_keeps_the_other_parts(full_run, tmp_path):
     process = run_main("--questions", ANSWERS, "--out", out, "--question", "6.7", "--seed", "1")
     assert process.returncode == 0
     assert (
-        f"note: 6.7 in {out.as_posix()}/ was made with {BUNDLED}, seed 20190929; this run replaces it" in process.stdout
+        f"note: 6.7 in {out.as_posix()} was made with {BUNDLED}, seed 20190929; this run replaces it" in process.stdout
     )
     name = FILES["6.7"][0]
     assert (out / name).read_bytes() != (full_run[0] / name).read_bytes()
