@@ -15,7 +15,7 @@ import pytest
 
 from src.errors import SandboxError
 from src.grading.homework import Limits
-from src.grading.sandbox import client, confine, landlock, sandbox, seccomp
+from src.grading.sandbox import client, confine, landlock, sandbox, seccomp, watch
 from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.output import KEPT, Output
 from src.grading.sandbox.sandbox import Sandbox
@@ -109,11 +109,10 @@ def test_what_answers_need_is_allowed(tmp_path):
 @pytest.mark.parametrize(
     "take_name",
     [
-        lambda: os.unlink("file"),
         lambda: os.rename("file", "other"),
         lambda: os.open(".", os.O_TMPFILE | os.O_WRONLY),
     ],
-    ids=["unlink", "rename", "nameless"],
+    ids=["rename", "nameless"],
 )
 def test_without_a_disk_of_its_own_files_keep_their_names(tmp_path, take_name):
     (tmp_path / "file").touch()
@@ -124,6 +123,22 @@ def test_without_a_disk_of_its_own_files_keep_their_names(tmp_path, take_name):
         return refused(take_name)
 
     assert in_a_child(check)
+
+
+def test_without_a_disk_of_its_own_removing_does_nothing(tmp_path):
+    """And says that it worked: temporary files can be used."""
+
+    def check() -> bool:
+        os.chdir(tmp_path)
+        confined(may_remove=False)
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            Path(folder, "file").write_text("text")
+        with tempfile.TemporaryFile(dir=".") as file:
+            file.write(b"text")
+        return Path(folder, "file").read_text() == "text"
+
+    assert in_a_child(check)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
@@ -201,10 +216,75 @@ def test_a_scratch_folder_is_a_small_disk(tmp_path):
 def test_reserved_blocks_count(tmp_path):
     limits = Limits(scratch_size=1_000_000)
     with (tmp_path / "file").open("wb") as file:
-        assert not client._is_too_full(tmp_path, limits)
+        assert not watch.is_too_full(tmp_path, limits)
         libc_call("fallocate", file.fileno(), 1, ctypes.c_long(0), ctypes.c_long(2_000_000))  # KEEP_SIZE
     assert (tmp_path / "file").stat().st_size == 0
-    assert client._is_too_full(tmp_path, limits)
+    assert watch.is_too_full(tmp_path, limits)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_no_excess(monkeypatch, tmp_path):
+    (tmp_path / "folder").mkdir()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("folder"):
+            os.rmdir(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert not watch.is_too_full(tmp_path, Limits())
+
+
+def test_a_path_that_is_too_long_is_too_full(tmp_path):
+    def check() -> bool:
+        os.chdir(tmp_path)
+        for _ in range(25):  # 5,000 bytes; the kernel takes 4,096
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+        return True
+
+    assert in_a_child(check)
+    assert watch.is_too_full(tmp_path, Limits(scratch_depth=100))
+    client.remove(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_a_process_that_breaks_a_limit_is_killed():
+    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    watched = watch.Watch(process.pid, lambda: "too much")
+    assert process.wait() < 0
+    assert watched.stop() == "too much"
+    process.communicate()
+
+
+def test_threads_are_counted():
+    before = watch.threads_of(os.getpid())
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    assert watch.threads_of(os.getpid()) == before + 1
+    stop.set()
+    thread.join()
+
+
+# of linux/capability.h: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, SETGID, SETUID
+OF_A_CONTAINER = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7
+
+
+@as_root
+def test_memory_is_measured_where_root_may_not_look(monkeypatch):
+    """In a container, root may not open what the kernel tells of another user's process."""
+    monkeypatch.setattr("src.grading.sandbox.memory._places", lambda: iter(()))
+
+    def check() -> bool:
+        rights = struct.pack("=6I", OF_A_CONTAINER, OF_A_CONTAINER, 0, 0, 0, 0)
+        libc_call("capset", struct.pack("=Ii", 0x20080522, 0), rights)
+        with Sandbox(HOMEWORK, SOLUTION, BUNDLED) as running, running.start() as worker:
+            memory = worker._place.memory
+            assert refused(Path(f"/proc/{worker._place.process}/smaps_rollup").read_text)
+            return worker.limits_memory and memory._own_memory() > 0
+
+    assert in_a_child(check)
 
 
 HOARD = "import sys; kept = b'x' * 200_000_000; print(flush=True); sys.stdin.read()"
@@ -217,7 +297,7 @@ def test_memory_is_limited_from_outside(monkeypatch, grouped):
         monkeypatch.setattr("src.grading.sandbox.memory._places", lambda: iter(()))
     code = f"import sys; sys.stdin.readline(); exec({HOARD!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    limit = MemoryLimit(process.pid, 100_000_000)
+    limit = MemoryLimit(process.pid, 100_000_000, os.open(f"/proc/{process.pid}/smaps_rollup", os.O_RDONLY))
     try:
         assert not limit.exceeded()
         process.stdin.write(b"go\n")

@@ -10,6 +10,7 @@ confine      the rights that a process gives up; the list of what is covered, an
 landlock     which files it can open
 seccomp      which system calls it can make
 memory       how much memory it may use
+watch        what the grader looks at while it runs: files, memory, threads
 output       what it prints
 limits       the resources that a process may use
 """

@@ -1,9 +1,7 @@
 """One worker, seen from the grader: what it is asked, its limits, and what became of a call."""
 
 import contextlib
-import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -18,7 +16,7 @@ import numpy as np
 
 from src.errors import CallFailed, ProtocolError, SandboxError, printable
 from src.grading import dependencies
-from src.grading.homework import Homework, Limits
+from src.grading.homework import Homework
 from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.messages import (
     BREAKPOINT,
@@ -33,13 +31,14 @@ from src.grading.sandbox.messages import (
 )
 from src.grading.sandbox.output import KEPT, Output
 from src.grading.sandbox.protocol import Message, receive, send
+from src.grading.sandbox.watch import Watch, is_too_full, threads_of
 
 START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of machines
-_POLL_SECONDS = 0.05  # between two looks at the clock, at the scratch folder, and at the memory in use
 _SHOWN_LINES, _SHOWN_CHARACTERS = 20, 2000  # of what a student's code printed
 _PRINTED_TOO_MUCH = "your code printed far too much"
 _WROTE_TOO_MUCH = "your code wrote more files than it may"
 _MEMORY = "your code used more memory than it may"
+_THREADS = "your code started more threads than it may"
 _PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
 
 
@@ -54,10 +53,11 @@ class Answerer(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker's files are."""
+    """Where a worker's process and its files are."""
 
     home: Path  # the only folder in which it may write
     output: Output  # what it prints
+    process: int | None = None  # which is watched; None: it runs no student code
     memory: MemoryLimit | None = None  # on what it may use beyond what it has at first
 
 
@@ -77,7 +77,8 @@ class WorkerClient:
         self._status: int | None = None  # how the process ended
         self._calls = 0
         self._printed_before = 0  # how many characters
-        self._last_look = time.monotonic()  # at the scratch folder and the memory
+        self._watch: Watch | None = None
+        self._broken: str | None = None  # the limit for which the process was ended
 
     def __enter__(self) -> "WorkerClient":
         return self
@@ -102,6 +103,8 @@ class WorkerClient:
                 f"student code could read {self.protections.reads} here; grade as root, on a kernel with Landlock "
                 "(Linux 5.13 or newer), or with the project in another folder"
             )
+        if self._place.process is not None:
+            self._watch = Watch(self._place.process, self._excess)
 
     def run(
         self,
@@ -146,7 +149,7 @@ class WorkerClient:
         """What the call returned, which was given so many tensors; until then, questions are answered."""
         questions = (answerer.question,) if answerer else ()
         while True:
-            message = self._receive((Returned, Raised, *questions), deadline)
+            message = receive(self.channel, Returned, Raised, *questions, deadline=deadline)
             if isinstance(message, Returned):
                 if len(message.tensors) != tensors:
                     raise ProtocolError(f"{len(message.tensors)} tensors came back, not {tensors}")
@@ -156,39 +159,27 @@ class WorkerClient:
             assert answerer is not None
             send(self.channel, answerer.answer(message))
 
-    def _receive(self, expected: tuple[type[Message], ...], deadline: float) -> Message:
-        while not select.select([self.channel], [], [], min(_POLL_SECONDS, max(0, deadline - time.monotonic())))[0]:
-            self._check_limits()
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        self._check_limits()
-        return receive(self.channel, *expected, deadline=deadline)
-
-    def _check_limits(self) -> None:
-        if time.monotonic() - self._last_look < _POLL_SECONDS:
-            return
-        self._last_look = time.monotonic()
-        if self._has_too_much_memory():
-            self.end()
-            raise CallFailed(_MEMORY, self.printed())
-        if not self.protections.own_disk and _is_too_full(self._place.home, self._homework.limits):
-            self.end()
-            raise CallFailed(_WROTE_TOO_MUCH, self.printed())
-
-    def _has_too_much_memory(self) -> bool:
-        return self._place.memory is not None and self._place.memory.exceeded()
+    def _excess(self) -> str | None:
+        """The limit that the process has broken, if any."""
+        process, limits = self._place.process, self._homework.limits
+        if self._place.memory is not None and self._place.memory.exceeded():
+            return _MEMORY
+        if process is not None and threads_of(process) > limits.threads:
+            return _THREADS
+        if not self.protections.own_disk and is_too_full(self._place.home, limits):
+            return _WROTE_TOO_MUCH
+        return None
 
     def _failure(self, error: Exception) -> CallFailed:
         """Why the call did not return, once its process has ended."""
         timed_out = isinstance(error, TimeoutError)
         died = isinstance(error, (EOFError, OSError)) and not timed_out
-        is_memory = self._has_too_much_memory()
         status = self.end(patience=2.0 if died else 0.0)
         printed = self.printed()
         if self._printed_too_much():
             return CallFailed(_PRINTED_TOO_MUCH)
-        if is_memory:
-            return CallFailed(_MEMORY, printed)
+        if self._broken is not None:
+            return CallFailed(self._broken, printed)
         if timed_out:
             return CallFailed("your code took too long and was stopped", printed, timed_out=True)
         if isinstance(error, ProtocolError):
@@ -219,12 +210,18 @@ class WorkerClient:
         """
         if self._status is None:
             self._status = self._end(patience)
+            self._broken = self._watch.stop() if self._watch is not None else None
             self.channel.close()
             self._place.output.wait()
             if self._place.memory is not None:
                 self._place.memory.close()
             remove(self._place.home)
         return self._status
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether the process's memory can be limited from outside."""
+        return self._place.memory is not None and self._place.memory.works
 
     @property
     def ended(self) -> bool:
@@ -253,27 +250,6 @@ def call_failed(homework: Homework, message: Raised) -> CallFailed:
     }
     reason = reasons.get(message.type_name, "your code raised an error")
     return CallFailed(reason, printable(message.text), error=message.error[:1000], line=message.line[:1000])
-
-
-def _is_too_full(home: Path, limits: Limits) -> bool:
-    """Whether a process wrote more to `home` than it may. What it wrote has a name there: it cannot remove files."""
-    size = count = 0
-    folders = [(str(home), 0)]
-    while folders:
-        folder, depth = folders.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            return True  # it made a folder into which nobody can look
-        for entry in entries:
-            stat = entry.stat(follow_symlinks=False)
-            count += 1
-            size += 512 * getattr(stat, "st_blocks", 0) or stat.st_size  # Windows counts no blocks
-            if entry.is_dir(follow_symlinks=False):
-                folders.append((entry.path, depth + 1))
-            if size > limits.scratch_size or count > limits.scratch_files or depth > limits.scratch_depth:
-                return True
-    return False
 
 
 def _signal_name(number: int) -> str:

@@ -13,7 +13,9 @@ Covered on Linux:
 Not covered on Linux:
 - without Landlock, it can read what its user can read; as root, the grader then closes staff/ to other users, and the
   submission of each grading is readable to that grading's user only
-- without root, it runs as the user who grades, and the limits on disk and memory are checked five times a second
+- without root, it runs as the user who grades
+- where it has no disk or control group of its own, the grader looks twenty times a second: what is written in between
+  goes beyond the limit (`watch.py`). It cannot remove or rename files then: removing does nothing
 - timing side channels, load on the machine within the limits, and errors in the kernel itself
 
 macOS: resource limits, and a time limit from outside; nothing else. Student code can read, write and connect as the

@@ -100,11 +100,26 @@ def _be_worker(start: StartWorker, control: socket.socket, plugin: WorkerPlugin,
         # other ("Invalid thread pool!"), so it is asked for here.
         torch.set_num_threads(1)
         with socket.socket(fileno=channel) as connection:
+            if start.role == "student":
+                _show_memory(connection)
             _serve_as(start, connection, plugin)
         os._exit(0)
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode("utf-8", "replace"))
         os._exit(70)
+
+
+def _show_memory(channel: socket.socket) -> None:
+    """Hand over the file that tells how much memory this process has.
+
+    The grader could not open it once the process has another user: in a container, root may not look into processes.
+    """
+    descriptors = []
+    with contextlib.suppress(OSError):
+        descriptors.append(os.open("/proc/self/smaps_rollup", os.O_RDONLY))
+    socket.send_fds(channel, [b"m"], descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _end(process: int, patience: float, user: int | None) -> int:

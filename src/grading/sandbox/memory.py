@@ -19,20 +19,29 @@ _numbers = itertools.count()
 class MemoryLimit:
     """The limit on one process: `limit` bytes beyond what it has and shares now."""
 
-    def __init__(self, process: int, limit: int):
-        self._process = process
+    def __init__(self, process: int, limit: int, usage: int | None):
+        """`usage` is a descriptor of the process's smaps_rollup; None where the kernel has no such file."""
         self._limit = limit
+        self._usage = usage
         self._group = _new_group(process, limit)
-        self._at_first = _own_memory(process)
+        self._at_first = self._own_memory()
+
+    @property
+    def works(self) -> bool:
+        """Whether anything can be told of the process's memory."""
+        return self._group is not None or self._usage is not None
 
     def exceeded(self) -> bool:
         """Whether the process has more than it may, or was ended by the kernel for that."""
         if self._group is not None:
             return _has_killed(self._group)
-        return _own_memory(self._process) - self._at_first > self._limit
+        return self._own_memory() - self._at_first > self._limit
 
     def close(self) -> None:
         """Remove the group, once the process has ended."""
+        if self._usage is not None:
+            os.close(self._usage)
+            self._usage = None
         deadline = time.monotonic() + _PATIENCE
         while self._group is not None:
             try:
@@ -43,15 +52,15 @@ class MemoryLimit:
                     continue
             self._group = None
 
-
-def _own_memory(process: int) -> int:
-    """What a process has in memory, in bytes, with its share of what it shares (PSS); 0 where nobody can tell."""
-    kilobytes = 0
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith(("Pss:", "SwapPss:")):
-                kilobytes += int(line.split()[1])
-    return 1024 * kilobytes
+    def _own_memory(self) -> int:
+        """What the process has in memory, in bytes, with its share of what it shares (PSS); 0 where nobody can tell."""
+        kilobytes = 0
+        if self._usage is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                for line in os.pread(self._usage, 4096, 0).decode().splitlines():
+                    if line.startswith(("Pss:", "SwapPss:")):
+                        kilobytes += int(line.split()[1])
+        return 1024 * kilobytes
 
 
 def _new_group(process: int, limit: int) -> Path | None:
@@ -64,8 +73,9 @@ def _new_group(process: int, limit: int) -> Path | None:
             continue
         try:
             (group / file).write_text(str(limit))
-            with contextlib.suppress(OSError):  # swap may not be counted here
-                (group / "memory.swap.max").write_text("0")
+            for name, value in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", limit)):
+                with contextlib.suppress(OSError):  # swap may not be counted here
+                    (group / name).write_text(str(value))
             (group / "cgroup.procs").write_text(str(process))
             return group
         except OSError:

@@ -13,6 +13,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from src.errors import ProtocolError, SandboxError
@@ -128,6 +129,8 @@ class Sandbox:
                     f"this kernel's Landlock has version {worker.protections.landlock}, not {landlock.COMPLETE}: "
                     f"student code can send signals to {whose} processes"
                 )
+        if not worker.limits_memory:
+            missing.append("this kernel does not tell how much memory student code uses: it can take twice its limit")
         return missing
 
     def ask(self, question: Message, expected: type[M]) -> M:
@@ -191,10 +194,11 @@ class Sandbox:
             except SandboxError:
                 return -signal.SIGKILL
 
-        memory = None
+        place = Place(Path(order.home), output)
         if order.role == "student":
-            memory = MemoryLimit(process, order.limits.memory + order.limits.scratch_size)  # its disk is in memory
-        return WorkerClient(self.homework, self.seed, ours, end, Place(Path(order.home), output, memory))
+            limit = order.limits.memory + order.limits.scratch_size  # its disk is in memory
+            place = replace(place, process=process, memory=MemoryLimit(process, limit, _received_usage(ours)))
+        return WorkerClient(self.homework, self.seed, ours, end, place)
 
     def _spawn(self, order: StartWorker) -> WorkerClient:
         token, output = secrets.token_hex(16), Output(order.limits.output)
@@ -223,7 +227,8 @@ class Sandbox:
             _ended_process(process)(5)
             raise start_error(output.text()) from None
         end = _ended_process(process)
-        return WorkerClient(self.homework, self.seed, channel, end, Place(Path(order.home), output))
+        place = Place(Path(order.home), output, process.pid)
+        return WorkerClient(self.homework, self.seed, channel, end, place)
 
 
 class ForkServer:
@@ -293,6 +298,15 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def _received_usage(channel: socket.socket) -> int | None:
+    """The descriptor with which a worker shows its memory; see `fork_server.py`."""
+    descriptors: list[int] = []
+    with contextlib.suppress(OSError):
+        channel.settimeout(START_SECONDS)
+        _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    return descriptors[0] if descriptors else None
 
 
 def _worker_command(mode: str, where: int, homework: Homework, model_name: str) -> list[str]:
