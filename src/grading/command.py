@@ -60,11 +60,11 @@ def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder)
         model_name = homework.find_model(args.model)
         submission = unpack(homework, args.submission or ROOT, Path(folder))
         with Sandbox(homework, submission.questions, model_name, derived_seed(seed, "student code")) as sandbox:
-            classes = [cls for cls in test_classes(homework) if not args.parts or cls.part in args.parts]
             limit = args.time_limit or TOTAL * sandbox.slowness
             budget = TimeBudget(began + limit - time.monotonic(), sandbox.slowness)
+            grading = Grading(homework, submission, sandbox, seed, budget)
             with interruption.allowed():
-                suite(classes, Grading(homework, submission, sandbox, seed, budget)).run(recorder)
+                suite(test_classes(homework), grading, args.parts).run(recorder)
             notes = [*submission.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
     if not has_hidden_tests(homework):
         notes.append("note: on Gradescope, hidden tests of the same kind are worth as many points again")

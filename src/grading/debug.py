@@ -15,8 +15,8 @@ from src.errors import IntakeError, ProtocolError
 from src.files import ROOT, shown
 from src.grading.homework import Homework
 from src.grading.intake import Submission
-from src.grading.part_test import Grading, PartTest, derived_seed
-from src.grading.results import ErrorInfo, describe, suite, test_classes
+from src.grading.part_test import ErrorInfo, Grading, PartTest, derived_seed
+from src.grading.results import describe, suite, test_classes
 from src.grading.sandbox import worker
 from src.grading.sandbox.client import Answerer, call_failed
 from src.grading.sandbox.messages import BREAKPOINT, Argument, Call, Reference, Returned

@@ -10,6 +10,7 @@ import unittest
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from src.grading.sandbox.messages import Argument, Reference, Returned
 from src.grading.sandbox.protocol import M, Message
 from src.grading.time_budget import TimeBudget
 
+ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 OUT_OF_TIME = "not run: the grading took too long; which of your functions takes so long?"
 
 
@@ -98,6 +100,8 @@ class Grading:
     sandbox: Runner
     seed: int  # of all models and inputs that tests make up
     time: TimeBudget = field(default_factory=TimeBudget)
+    tests: Sequence["PartTest"] = ()  # all of the homework's, graded or not
+    reasons: dict[str, str] = field(default_factory=dict)  # number of a test that has run → why it lost points, or ""
 
 
 class PartTest(unittest.TestCase):
@@ -189,6 +193,13 @@ class PartTest(unittest.TestCase):
         """The known mistakes behind an `error`, "TypeError: …", of a student's `line`; a homework knows some."""
         return ()
 
+    def reasons_of(self, part: str) -> set[str]:
+        """Why the tests of `part` lose points in this grading; those that have not run are run now, for no points."""
+        for test in self.grading.tests:
+            if test.part == part and test.number not in self.grading.reasons:
+                test.run(ReasonsResult())
+        return {self.grading.reasons.get(test.number, "") for test in self.grading.tests if test.part == part} - {""}
+
     def lose(self, input: str, expected: str, got: str, mistakes: Mistakes = (), reason: str = "") -> NoReturn:
         """Fail this test; `mistakes` explain what the student got.
 
@@ -215,6 +226,20 @@ class PartTest(unittest.TestCase):
     def points(self) -> float:
         """The points that this test is worth: what its `@weight` says."""
         return float(getattr(getattr(self, self._testMethodName), "__weight__", 0))
+
+
+class ReasonsResult(unittest.TestResult):
+    """Notes in the grading why each test lost points."""
+
+    def stopTest(self, test: unittest.TestCase) -> None:
+        super().stopTest(test)
+        if isinstance(test, PartTest):
+            test.grading.reasons.setdefault(test.number, "")
+
+    def addFailure(self, test: unittest.TestCase, err: ErrorInfo) -> None:
+        super().addFailure(test, err)
+        if isinstance(test, PartTest) and isinstance(err[1], PointsLost):
+            test.grading.reasons[test.number] = err[1].reason
 
 
 def numbers(values: Iterable[Any], at_most: int = 6) -> str:

@@ -8,15 +8,15 @@ import sys
 import textwrap
 import time
 import unittest
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from src.errors import HomeworkError, PointsLost
 from src.files import ROOT
 from src.grading.homework import Homework
-from src.grading.part_test import Grading, PartTest
+from src.grading.part_test import ErrorInfo, Grading, PartTest, ReasonsResult
 
 SECONDS_STEP = 10  # of the time that is reported: an exact time could tell what student code has seen
 SUBMIT = "submit"  # the `part` of a test about submit/, which belongs to no part of the homework
@@ -24,8 +24,6 @@ UNFINISHED = "The grading did not finish; what is listed here was graded before 
 WRONG_VALUE = "the returned value is wrong for this test's input"
 NO_VALUE = "your code returned no value for this test's input"
 GRADER_FAILED = "the grader itself failed here, which is not your fault; please tell the staff"
-
-ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Results:
         return all(test.score == test.max_score for test in self.tests)
 
 
-class Recorder(unittest.TestResult):
+class Recorder(ReasonsResult):
     """Records each test as soon as it is done, and calls `save` with the results so far.
 
     Student code may see a hidden test's input, and stop the grading by it. So what is saved before the end does not
@@ -209,12 +207,16 @@ def _tests_in(module: ModuleType) -> list[type[PartTest]]:
     return [cls for cls in classes if cls.__module__ == module.__name__ and names(cls)]
 
 
-def suite(classes: Sequence[type[PartTest]], grading: Grading) -> unittest.TestSuite:
-    """All tests of these classes, by number; hidden ones last, so that no visible one can tell of them."""
+def suite(classes: Sequence[type[PartTest]], grading: Grading, parts: Collection[str] = ()) -> unittest.TestSuite:
+    """All tests of these classes, or those of some parts, by number; hidden ones last: no visible one can tell of them.
+
+    The grading gets to know all of them.
+    """
     names = unittest.defaultTestLoader.getTestCaseNames
     tests = [cls(name, grading) for cls in classes for name in names(cls)]
     tests.sort(key=lambda test: (_attribute(test, "hide_errors") is not None, _attribute(test, "number")))
-    return unittest.TestSuite(tests)
+    grading.tests = tests
+    return unittest.TestSuite(test for test in tests if not parts or test.part in parts)
 
 
 @dataclass(frozen=True)

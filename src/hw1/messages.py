@@ -42,6 +42,15 @@ class RemoteModel(Reference):
 
 
 @dataclass(frozen=True)
+class LocalModel(Reference):
+    """A table model; the worker runs it."""
+
+    vocab_size: int
+    seed: int
+    n_ctx: int
+
+
+@dataclass(frozen=True)
 class RemoteConfig(Reference):
     """A table model's config."""
 

@@ -1,8 +1,8 @@
-"""Language models that are tables, and the right answers about them: by enumeration, in float64.
+"""Test models with their questions, and the right answers about them: by enumeration, in float64.
 
-A table model says how likely each token is after the last two, at this position. Nothing is learnt, so everything
-about it can be computed. It lives in the grader's process and answers a worker's questions; it also remembers them, so
-that a test can see what the student's code has fed to the model.
+Everything about a table model (see `table.py`) can be computed. `TableModel` lives in the grader's process and answers
+a worker's questions; it also remembers them, so that a test can see what the student's code has fed to the model.
+`LocalTableModel` is run by the worker itself, which is faster: for tests that judge only what was drawn.
 """
 
 import math
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from src.errors import ProtocolError
+from src.grading.sandbox.messages import Reference
 from src.grading.sandbox.protocol import MAX_BLOB, Message
 from src.hw1.messages import (
     Ids,
+    LocalModel,
     Logits,
     RemoteConfig,
     RemoteModel,
@@ -25,13 +27,13 @@ from src.hw1.messages import (
     TableQuestion,
     TableRefusal,
 )
+from src.hw1.table import Table
 
 Floats = NDArray[np.float64]
 AnyFloats = NDArray[np.floating[Any]]
 CompactIds = NDArray[np.uint16]
 
-MAX_ROWS, MAX_CALLS, MAX_ASKED = 20_000, 5_000, 20_000_000  # of one call; of all; ids in all calls together
-FALSE_ALARM = 1e-7  # the probability that `fits` rejects draws from the right distribution
+MAX_CALLS, MAX_ASKED = 5_000, 20_000_000  # of a model; ids in all calls together
 
 
 @dataclass(frozen=True)
@@ -43,30 +45,31 @@ class Asked:
 
 
 class TableModel:
-    """Logits of the next token from a table [position mod 3, token before last, last token]."""
+    """A table model that the grader runs: it knows what it was asked."""
 
     question: type[Message] = TableQuestion  # what a worker asks it; see `Answerer`
+    peaked = False  # see `ladder`
 
     def __init__(self, vocab_size: int, seed: int, n_ctx: int = 64):
         self.vocab_size = vocab_size
+        self.seed = seed
         self.n_ctx = n_ctx
-        rng = np.random.default_rng(seed)
-        self._table = (1.5 * rng.standard_normal((3, vocab_size, vocab_size, vocab_size))).astype(np.float32)
+        self.table = Table(vocab_size, seed, n_ctx, self.peaked)
         self.asked: list[Asked] = []
         self._ids_asked = 0
 
     @property
     def description(self) -> str:
         """What it is, for a person."""
-        return f"a test model that knows {self.vocab_size} tokens"
+        return f"a test model that knows {self.vocab_size:,} tokens"
 
     @property
-    def answerer(self) -> "TableModel":
+    def answerer(self) -> "TableModel | None":
         """What answers a worker's calls of it: itself, in the grader's process."""
         return self
 
     @property
-    def reference(self) -> RemoteModel:
+    def reference(self) -> Reference:
         """What stands for this model among the arguments of a call."""
         return RemoteModel(self.vocab_size)
 
@@ -80,8 +83,7 @@ class TableModel:
 
     def logits(self, ids: Ids) -> Logits:
         """Logits (B, T, V), float32, of the token after each of `ids` (B, T)."""
-        before = np.concatenate((np.zeros_like(ids[:, :1]), ids[:, :-1]), axis=1)
-        return self._table[np.arange(ids.shape[1]) % 3, before, ids]
+        return self.table.logits(self.table.sums(ids))
 
     def answer(self, question: TableQuestion) -> TableAnswer | TableRefusal:
         """Answer a worker's call of the model, and remember it.
@@ -90,19 +92,32 @@ class TableModel:
             ProtocolError: no honest code would ask so much.
         """
         ids, past = question.ids, question.past
-        problem = _problem(self, ids, past)
+        problem = self._problem(ids, past)
         if problem:
             return TableRefusal(problem)
         self._ids_asked += ids.size + (0 if past is None else past.size)
         if self._ids_asked > MAX_ASKED or len(self.asked) > MAX_CALLS:
             raise ProtocolError("the model was asked far too much")
         self.asked.append(Asked(_compact(ids), None if past is None else _compact(past)))
+        known = ids if past is None else np.concatenate((_for_rows(past, len(ids)), ids), axis=1)
+        return TableAnswer(self.logits(known)[:, known.shape[1] - ids.shape[1] :], known)
+
+    def _problem(self, ids: NDArray[Any], past: NDArray[Any] | None) -> str | None:
         if past is None:
-            past = ids[:, :0]
-        if past.shape[0] == 1:
-            past = np.repeat(past, len(ids), axis=0)
-        known = np.concatenate((past, ids), axis=1)
-        return TableAnswer(self.logits(known)[:, past.shape[1] :], known)
+            problem, start = self.table.problem(ids), 0
+        else:
+            problem = self.table.problem_of_ids("past", past)
+            start = 0 if problem else past.shape[1]
+            problem = problem or self.table.problem(ids, len(past), start)
+        tokens = 0 if problem else len(ids) * (start + ids.shape[1])
+        if tokens * (4 * self.vocab_size + 8) > MAX_BLOB:  # the answer: float32 logits, and the ids as the new past
+            return f"{len(ids)} texts with {tokens} tokens are more than this model answers at once"
+        return problem
+
+
+def _for_rows(past: Ids, rows: int) -> Ids:
+    """A past of one row belongs to every text."""
+    return np.repeat(past, rows, axis=0) if len(past) == 1 else past
 
 
 def _compact(ids: Ids) -> CompactIds:
@@ -110,29 +125,16 @@ def _compact(ids: Ids) -> CompactIds:
     return ids.astype(np.uint16)
 
 
-def _problem(model: TableModel, ids: NDArray[Any], past: NDArray[Any] | None) -> str | None:
-    """What is wrong with the arguments of a call, as GPT2 would say it."""
-    for name, value in (("input_ids", ids), ("past", past)):
-        if value is None:
-            continue
-        if value.dtype != np.int64:
-            return f"{name} must hold token ids of type int64"
-        if value.ndim != 2:
-            return f"{name} has shape {value.shape}, but must have two dimensions, (B, T)"
-        if value.size and not (value.min() >= 0 and value.max() < model.vocab_size):
-            return f"{name} holds ids outside of the vocabulary, 0 to {model.vocab_size - 1}"
-    if len(ids) > MAX_ROWS:
-        return f"input_ids has {len(ids)} rows; this model takes at most {MAX_ROWS}"
-    if ids.shape[1] == 0 or len(ids) == 0:
-        return "input_ids has no tokens; give the model a text that is not empty"
-    if past is not None and len(past) not in (1, len(ids)):
-        return f"past has batch size {len(past)}, input_ids has {len(ids)}; they must agree"
-    if ids.shape[1] + (0 if past is None else past.shape[1]) > model.n_ctx:
-        return f"the text is longer than the model's {model.n_ctx} positions"
-    known = len(ids) * (ids.shape[1] + (0 if past is None else past.shape[1]))
-    if known * (4 * model.vocab_size + 8) > MAX_BLOB:  # the answer: float32 logits, and the ids as the new past
-        return f"{len(ids)} texts with {known} tokens are more than this model answers at once"
-    return None
+class LocalTableModel(TableModel):
+    """A table model that the worker runs: a call costs little, but nobody sees what the model is fed."""
+
+    peaked = True
+    answerer = None
+
+    @property
+    def reference(self) -> LocalModel:
+        """What stands for this model among the arguments of a call."""
+        return LocalModel(self.vocab_size, self.seed, self.n_ctx)
 
 
 def log_softmax(logits: ArrayLike) -> Floats:
@@ -193,38 +195,6 @@ def same_distribution(got: AnyFloats, expected: AnyFloats, tolerance: float = 2e
         return False
     possible = log_expected > -15  # below that, a right answer in probabilities may have lost it to rounding
     return bool(np.abs(log_got[possible] - log_expected[possible]).max() < 10 * tolerance)
-
-
-def improbability(counts: ArrayLike, probabilities: ArrayLike) -> float:
-    """How unlikely such counts are, at most, if each draw has these probabilities: a bound, not an estimate.
-
-    For one outcome with probability p, seen with frequency f in n draws, Chernoff's bound (Hoeffding 1963, theorem 1)
-    is exp(-n KL(f || p)). Summed over both directions of all outcomes, it bounds the chance that any strays so far.
-    """
-    observed, p = np.asarray(counts, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    n = observed.sum()
-    if n == 0:
-        return 1.0
-    f = observed / n
-    if (f[p <= 0] > 0).any():
-        return 0.0
-    f, p = f[p > 0], np.minimum(p[p > 0], 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        divergence = np.where(f > 0, f * np.log(f / p), 0.0)
-        divergence += np.where(f < 1, (1 - f) * (np.log1p(-f) - np.log1p(-p)), 0.0)
-    return float(min(1.0, 2 * len(f) * math.exp(-n * max(0.0, np.nanmax(divergence)))))
-
-
-def fits(counts: ArrayLike, probabilities: ArrayLike) -> bool:
-    """Whether the counts of outcomes could come from these probabilities; wrongly False once in 1 / FALSE_ALARM."""
-    return improbability(counts, probabilities) >= FALSE_ALARM
-
-
-def entropy(weights: ArrayLike) -> float:
-    """The entropy, in nats, of the distribution that is proportional to `weights`, all entries together."""
-    p = np.asarray(weights, dtype=np.float64).reshape(-1)
-    p = p[p > 0] / p.sum()
-    return float(-(p * np.log(p)).sum())
 
 
 def pair_probabilities(model: TableModel, prompt: Ids, k: int, temperature: float = 1.0) -> Floats:

@@ -1,18 +1,20 @@
 """What a worker of homework 1 adds: the bundled GPT-2, table models, and `log_likelihood`'s stand-in."""
 
 import contextlib
+import functools
 import sys
 import types
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from src.grading import student_code
 from src.grading.sandbox.messages import Reference
-from src.grading.sandbox.protocol import Channel, Message, receive, send
+from src.grading.sandbox.protocol import Array, Channel, Message, receive, send
 from src.grading.sandbox.worker import WorkerPlugin, as_tensor
 from src.hw1.messages import (
     FILTERED,
@@ -22,6 +24,7 @@ from src.hw1.messages import (
     GPT2Config,
     GPT2Model,
     GPT2Past,
+    LocalModel,
     LogitsAnswer,
     RemoteConfig,
     RemoteModel,
@@ -31,26 +34,20 @@ from src.hw1.messages import (
     TableQuestion,
     TableRefusal,
 )
+from src.hw1.table import Table
 from src.model import checkpoint
 from src.model.codec import Codec
 from src.model.config import Config, model_config
 from src.model.gpt2 import GPT2
 
 
-class RemoteTable(GPT2):
-    """A language model whose answers come from the grader; it has the interface of `GPT2.forward`.
+class TableGPT2(GPT2):
+    """A language model with the interface of `GPT2.forward` whose logits come from a table model."""
 
-    The past that it returns is a list of one tensor: the ids that it stands for, (B, P).
-    """
-
-    def __init__(self, channel: Channel, vocab_size: int):
+    def __init__(self, vocab_size: int):
         nn.Module.__init__(self)  # without GPT2's own weights
         self.unused = nn.Parameter(torch.zeros(vocab_size, 1), requires_grad=False)  # so that it has a device, a dtype
-        self._channel = channel
         self.eval()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteTable":
-        return RemoteTable(self._channel, len(self.unused))
 
     def forward(  # type: ignore[override] # the past is of another type
         self,
@@ -66,11 +63,48 @@ class RemoteTable(GPT2):
         """
         ids = input_ids.detach()
         ids = ids.long() if not ids.is_floating_point() and ids.dtype != torch.bool else ids
-        send(self._channel, TableQuestion(ids.numpy(), past[0].numpy() if past else None))
+        return self._answer(ids.numpy(), past[0].numpy() if past else None)
+
+    def _answer(self, ids: Array, past: Array | None) -> tuple[Tensor, list[Tensor]]:
+        raise NotImplementedError
+
+
+class RemoteTable(TableGPT2):
+    """A table model that the grader runs. The past that it returns is a list of one tensor: the ids so far, (B, P)."""
+
+    def __init__(self, channel: Channel, vocab_size: int):
+        super().__init__(vocab_size)
+        self._channel = channel
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteTable":
+        return RemoteTable(self._channel, len(self.unused))
+
+    def _answer(self, ids: Array, past: Array | None) -> tuple[Tensor, list[Tensor]]:
+        send(self._channel, TableQuestion(ids, past))
         answer: Message = receive(self._channel, TableAnswer, TableRefusal)
         if isinstance(answer, TableAnswer):
             return as_tensor(answer.logits), [as_tensor(answer.past)]
         raise ValueError(answer.text if isinstance(answer, TableRefusal) else "no answer")
+
+
+class LocalTable(TableGPT2):
+    """A table model that runs here. The past that it returns is a list of one tensor: of each text, hash and length."""
+
+    def __init__(self, table: Table):
+        super().__init__(table.vocab_size)
+        self._table = table
+
+    def _answer(self, ids: Array, past: Array | None) -> tuple[Tensor, list[Tensor]]:
+        if past is not None and (past.dtype != np.int64 or past.ndim != 2 or past.shape[1] != 2 or not len(past)):
+            raise ValueError("past is not what the model returned")
+        before, start = (None, 0) if past is None else (past[:, :1].view(np.uint64), int(past[0, 1]))
+        problem = self._table.problem(ids, None if past is None else len(past), max(0, start))
+        if problem:
+            raise ValueError(problem)
+        sums = self._table.sums(ids, before, max(0, start))
+        known = np.empty((len(ids), 2), np.int64)
+        known[:, 0], known[:, 1] = sums[:, -1].view(np.int64), start + ids.shape[1]
+        return torch.from_numpy(self._table.logits(sums)), [torch.from_numpy(known)]
 
 
 class Worker(WorkerPlugin):
@@ -103,12 +137,18 @@ class Worker(WorkerPlugin):
             case RemoteModel(vocab_size=vocab_size):
                 self._table = self._table or RemoteTable(channel, vocab_size)
                 return self._table
+            case LocalModel(vocab_size=vocab_size, seed=seed, n_ctx=n_ctx):
+                return self._local(vocab_size, seed, n_ctx)
             case RemotePast(ids=ids):
                 return [as_tensor(ids)]
             case RemoteConfig(vocab_size=vocab_size, top_k=top_k, n_ctx=n_ctx):
                 size = {"n_positions": n_ctx, "n_ctx": n_ctx, "n_embd": 1, "n_head": 1, "n_layer": 1}
                 return Config(**(vars(self._config) | size | {"vocab_size": vocab_size, "top_k": top_k}))
         return super().resolve(reference, channel)
+
+    @functools.cache  # noqa: B019 # a worker lives as long as its process
+    def _local(self, vocab_size: int, seed: int, n_ctx: int) -> LocalTable:
+        return LocalTable(Table(vocab_size, seed, n_ctx, peaked=True))
 
     def stand_in(self, questions: Path, replacement: Reference) -> None:
         """Let `questions.likelihood.log_likelihood` return the right values for the texts in `replacement`."""

@@ -180,8 +180,7 @@ def _grade(
             unpacked = unpack(homework, Path(submission), Path(folder))
             of_code = derived_seed(seed, "student code")
             with Sandbox(homework, unpacked.questions, model_name, of_code, server) as sandbox:
-                classes = [cls for cls in test_classes(homework) if not parts or cls.part in parts]
-                suite(classes, Grading(homework, unpacked, sandbox, seed)).run(recorder)
+                suite(test_classes(homework), Grading(homework, unpacked, sandbox, seed), parts).run(recorder)
                 notes = [*unpacked.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
         except UserError as refused:
             error = f"error: {refused}"

@@ -5,15 +5,17 @@ published (`VISIBILITY`), and a hint that a visible test has given them, too; ne
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
 from src.files import ROOT
+from src.hw1 import trials
 from src.hw1.checks import classifier, horizon, likelihood, sampling, temperature
 from src.hw1.checks.base import GPT2Test
 from src.hw1.dataset import DATASETS, read_snippets
-from src.hw1.oracle import TableModel
+from src.hw1.oracle import LocalTableModel, TableModel
 
 VISIBILITY = "after_published"  # or "visible", "hidden", "after_due_date"
 HIDDEN = hide_errors("This test is hidden.")
@@ -28,9 +30,10 @@ class HiddenSamplingTest(GPT2Test):
     @HIDDEN
     def test_draws(self) -> None:
         """Draws follow the right distribution for other prompts and another top k (hidden)"""
-        prompts = np.array([[1, 8, 8, 2], [15, 0, 4, 4], [9, 9, 9, 9]])
-        sampling.check_draws(self, TableModel(16, seed=7302), prompts, k=4)
-        sampling.check_draws(self, TableModel(9, seed=7301), np.array([[3]]), k=0)
+        sampling.check_draws(self, trials.trials(self.rng))
+        every = trials.trial(self.rng, trials.SMALL, 1.0, repeats=1000, length=2)
+        sampling.check_draws(self, [replace(every, k=0)])
+        sampling.check_draws(self, trials.gpt2_size(self.rng))
 
     @number("6.3.4")
     @weight(2)
@@ -38,9 +41,11 @@ class HiddenSamplingTest(GPT2Test):
     @HIDDEN
     def test_feeding(self) -> None:
         """Continues from the new token, for a single prompt too, and with the bundled GPT-2 (hidden)"""
-        sampling.check_feeding(self, TableModel(11, seed=7303), np.array([[4, 10, 1]]), length=9, k=3)
-        sampling.check_feeding(self, TableModel(11, seed=7304), np.array([[2], [7], [0], [2]]), length=1, k=0)
-        sampling.check_draws_alone(self, TableModel(10, seed=7305), np.array([[6, 1]]), k=4)
+        for count, length, k in ((1, 9, 3), (4, 1, 0)):
+            model = TableModel(int(self.rng.choice(trials.SMALL)), int(self.rng.integers(2**32)))
+            sampling.check_feeding(self, model, trials.prompts_for(self.rng, model, count), length, k)
+        sampling.check_draws(self, trials.trials(self.rng, alone=True))
+        sampling.check_draws(self, trials.gpt2_size(self.rng, alone=True))
         texts = [
             "We show that a bound on the error of a linear predictor can be found from few samples.",
             "What ho, my lord, the morning comes too soon upon the tower and the sleeping guard of the king.",
@@ -100,7 +105,8 @@ class HiddenTemperatureTest(GPT2Test):
         ids = np.array([[1, 2, 3], [9, 0, 9], [4, 4, 4], [0, 7, 1]])
         temperature.check_scaling(self, TableModel(10, seed=7601), ids, 6, (0.25, 1.0, 1.7, 6.0), untouched=True)
         temperature.check_scaling(self, TableModel(10, seed=7602), ids[:1], 0, (0.6,), untouched=True)
-        temperature.check_sampling(self, TableModel(9, seed=7603), ids[:2] % 9, 5, 0.4)
+        trial = trials.trial(self.rng, trials.SMALL, 0.7, repeats=1000, length=5)
+        temperature.check_sampling(self, [replace(trial, temperature=float(self.rng.uniform(1.4, 2.2)))])
 
 
 class HiddenHorizonTest(GPT2Test):
@@ -115,6 +121,6 @@ class HiddenHorizonTest(GPT2Test):
         ids = np.array([[3, 3, 12, 5, 8]])
         horizon.check_marginal(self, TableModel(14, seed=7701), ids, 6, (0.5, 1.0, 2.2))
         horizon.check_marginal(self, TableModel(8, seed=7702), np.array([[6]]), 3, (0.8,))
-        horizon.check_sampling(self, TableModel(8, seed=7750), np.array([[5, 2]]), 4, 0.3)
+        horizon.check_sampling(self, LocalTableModel(11, seed=7750), np.array([[5, 2]]), 4, 0.6)
         (text,) = self.encode(["The regret of this algorithm is bounded by the square root of the"])
         horizon.check_marginal(self, self.gpt2, text[None], self.config.top_k, (0.9,))

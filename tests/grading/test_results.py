@@ -10,7 +10,7 @@ from gradescope_utils.autograder_utils.decorators import hide_errors, number, vi
 
 from src.errors import PointsLost
 from src.grading.homework import Artifact, Homework, Part
-from src.grading.part_test import Mistake, PartTest
+from src.grading.part_test import Grading, Mistake, PartTest
 from src.grading.report import results_json, terminal_lines
 from src.grading.results import GRADER_FAILED, NO_VALUE, SECONDS_STEP, UNFINISHED, WRONG_VALUE, Recorder, Results, suite
 from src.grading.results_file import ROOM, ResultsFile
@@ -18,7 +18,7 @@ from src.grading.results_file import ROOM, ResultsFile
 PART = Part("1.1", "Toy", "toy.py", "toy", lambda run: {}, (Artifact("toy.txt", lambda path: None),))
 HOMEWORK = Homework(
     "toy", "toy.2023", "main.py", (PART, replace(PART, number="1.2", artifacts=(), bonus=True)), lambda model: (),
-    str, lambda settings, root: None, lambda settings: "python main.py",
+    str, lambda settings, root: None, str, lambda settings: "python main.py",
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def saved():
 @pytest.fixture
 def recorder(saved):
     recorder = Recorder(saved.append)
-    suite([Bonus, Toy], grading=None).run(recorder)
+    suite([Bonus, Toy], Grading(HOMEWORK, None, None, seed=0)).run(recorder)
     return recorder
 
 
@@ -146,7 +146,7 @@ def test_a_hidden_test_repeats_what_a_visible_one_said(lost, text):
             raise lost
 
     recorder = Recorder(lambda results: None)
-    suite([Both], grading=None).run(recorder)
+    suite([Both], Grading(HOMEWORK, None, None, seed=0)).run(recorder)
     assert recorder.finish([]).tests[-1].output == f"This test is hidden.\n{text}"
 
 

@@ -7,11 +7,20 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import PointsLost
 from src.hw1.checks.base import GPT2Test, LanguageModel
-from src.hw1.checks.sampling import SINGLE_DRAWS, SampleCall, counts_alone, draws_rightly, frequencies
+from src.hw1.checks.sampling import (
+    WRONG_DRAWS_ALONE,
+    SampleCall,
+    SamplingTest,
+    frequencies,
+    sampled,
+)
 from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probabilities, scaled
+from src.hw1.evidence import Answer, Draws, Evidence, fits
 from src.hw1.hints.horizon import HorizonCase, diagnose_horizon
 from src.hw1.messages import Ids
-from src.hw1.oracle import Floats, TableModel, fits, log_softmax, marginal, same_distribution, top_k
+from src.hw1.oracle import Floats, LocalTableModel, TableModel, log_softmax, marginal, same_distribution, top_k
+
+TIMES = 300  # that `check_sampling` draws a token
 
 
 class HorizonTest(GPT2Test):
@@ -62,21 +71,22 @@ def cases_of(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[floa
     ]
 
 
-def check_sampling(test: GPT2Test, model: TableModel, prompt: Ids, k: int, temperature: float) -> None:
+def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, temperature: float) -> None:
     """`sample` draws from the marginal of the scaled joint, after `prompt` (1, T).
 
-    Where it draws wrongly without a temperature, too, nothing is lost here: the tests of `sample` say so.
+    What the tests of `sample` itself have lost points for, in this grading, costs nothing here.
     """
     (case,) = cases_of(model, prompt, k, (temperature,))
-    right = np.zeros(model.vocab_size)
-    right[case.candidates] = np.exp(case.right)
-    call = SampleCall(model, prompt, k, 1, temperature, 2, times=SINGLE_DRAWS)
+    log_p = np.full((1, model.vocab_size), -np.inf)
+    log_p[0, case.candidates] = case.right
+    call = SampleCall(model, prompt, k, 1, temperature, 2, times=TIMES)
     try:
-        counts = counts_alone(test, call)
-        if not fits(counts, right):
-            expected, got = frequencies("the new token", right, counts)
-            reason = "sample does not draw as temperature_scale says"
-            test.lose(call.description, expected, got, reason=reason)
+        drawn = np.array([sampled(test, call)[0, -1] for _ in range(TIMES)])
+        draws, evidence = Draws(Answer(log_p, model.vocab_size), np.zeros_like(drawn), drawn), Evidence()
+        evidence.add(draws)
+        if evidence.is_too_much or not fits(draws.counts[0], np.exp(log_p[0])):
+            expected, got = frequencies("the new token", np.exp(log_p[0]), draws.counts[0].astype(np.float64))
+            test.lose(call.description, expected, got, reason=WRONG_DRAWS_ALONE)
     except PointsLost as lost:
-        if draws_rightly(test, model, prompt, k):
-            raise lost from None
+        if lost.reason not in test.reasons_of(SamplingTest.part):
+            raise

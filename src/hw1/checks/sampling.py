@@ -1,31 +1,35 @@
 """The tests of `sample`: does it draw what it should, and does it feed the model what it should?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import PointsLost
-from src.grading.part_test import numbers
+from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test, LanguageModel
+from src.hw1.evidence import Draws, Evidence, fits
 from src.hw1.hints.sampling import (
+    FOLLOWING_MISTAKES,
     REPEATED_DRAW,
     SHARED_DRAW,
     UNFILTERED,
-    DrawsCase,
-    PairsCase,
     diagnose_draws,
     diagnose_feeding,
-    diagnose_pairs,
+    diagnose_power,
     diagnose_shape,
 )
+from src.hw1.hints.shared import first_that_applies
 from src.hw1.messages import Ids
-from src.hw1.oracle import Asked, Floats, TableModel, fits, log_softmax, pair_probabilities, top_k
+from src.hw1.oracle import Asked, Floats, TableModel
+from src.hw1.trials import FEW, SMALL, Trial, first_contexts, followers, later_contexts, prompts_for, trials
 
-DRAWS = 10_000  # in one batch of prompts; see `fits` for the chance of a false alarm
-SINGLE_DRAWS = 200  # with a single prompt, one call each
+SHOWN = 24  # of the frequencies
+WRONG_DRAWS = "the draws have the wrong distribution"
+WRONG_DRAWS_ALONE = "the draws after a single prompt have the wrong distribution"
 
 
 class SamplingTest(GPT2Test):
@@ -37,14 +41,14 @@ class SamplingTest(GPT2Test):
     @weight(2)
     def test_draws(self) -> None:
         """Draws each token from the top k, with the model's probabilities"""
-        check_draws(self, TableModel(12, seed=6301), np.array([[1, 5, 2], [0, 3, 11]]), k=5)
+        check_draws(self, trials(self.rng))
 
     @number("6.3.2")
     @weight(2)
     def test_feeding(self) -> None:
         """Feeds the model the new token alone, with the past that it returned"""
-        prompts = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 0, 9, 0]])
-        check_feeding(self, TableModel(10, seed=6302), prompts, length=6, k=5)
+        model = TableModel(int(self.rng.choice(SMALL)), int(self.rng.integers(2**32)))
+        check_feeding(self, model, prompts_for(self.rng, model, count=3), length=6, k=5)
 
 
 @dataclass(frozen=True)
@@ -104,130 +108,155 @@ def _ids_of_right_shape(test: GPT2Test, call: SampleCall, returned: Returned) ->
     return ids
 
 
-@dataclass(frozen=True)
-class _Draws:
-    """What was drawn after one of several prompts, which were sampled together.
+def _call_of(trial: Trial) -> SampleCall:
+    """The call of `sample` in a trial; of many, the first."""
+    prompts = trial.prompts[:1] if trial.alone else np.repeat(trial.prompts, trial.repeats, axis=0)
+    times = len(trial.prompts) * trial.repeats if trial.alone else 1
+    return SampleCall(trial.model, prompts, trial.k, trial.length, trial.temperature, times=times)
 
-    Attributes:
-        prompts: all of them, (n, T)
-        index: which of them
-        ids: all that `sample` returned
-        counts: how often each pair of tokens was drawn after this prompt, (V, V)
-        expected: its probability, (V, V)
+
+def check_draws(test: GPT2Test, trials: Sequence[Trial]) -> None:
+    """`sample` draws each token from the top k, with the model's probabilities.
+
+    The trials end as soon as it is clear whether the draws are right. If the first one has few tokens, the counts of
+    all first and second tokens after its prompts are looked at, too.
     """
-
-    call: SampleCall
-    model: TableModel
-    prompts: Ids
-    index: int
-    ids: Ids
-    counts: Floats
-    expected: Floats
-
-
-def check_draws(test: GPT2Test, model: TableModel, prompts: Ids, k: int, temperature: float | None = None) -> None:
-    """`sample` follows the distribution of the next two tokens, each from the top k, after each of `prompts` (n, T)."""
-    each = DRAWS // len(prompts)
-    call = SampleCall(model, np.repeat(prompts, each, axis=0), k, 2, temperature)
-    ids = sampled(test, call)
-    for i, prompt in enumerate(prompts):
-        pairs = ids[i * each : (i + 1) * each, -2:]
-        counts = np.zeros((model.vocab_size, model.vocab_size))
-        np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1)
-        expected = pair_probabilities(model, prompt, k, temperature or 1.0)
-        draws = _Draws(call, model, prompts, i, ids, counts, expected)
-        _check_first_token(test, draws)
-        _check_second_token(test, draws)
-
-
-def _check_first_token(test: GPT2Test, draws: _Draws) -> None:
-    counts, probabilities = draws.counts.sum(axis=1), draws.expected.sum(axis=1)
-    if fits(counts, probabilities):
+    evidence, firsts, draws = Evidence(), [], []
+    for trial in trials:
+        ids = _continued(test, trial)
+        if trial.prompts is trials[0].prompts:
+            firsts.append(ids)
+        draws.append(trial.draws(ids))
+        evidence.add(draws[-1], trial.model.seed)
+        if evidence.is_too_much:
+            _lose_by_draws(test, trial, ids, draws)
+        if evidence.is_settled:
+            break
+    if trials[0].model.vocab_size > FEW:
         return
-    logits = draws.model.logits(draws.prompts)[:, -1]
-    mistakes = diagnose_draws(counts, DrawsCase(logits[draws.index], draws.call.k, logits))
-    firsts = draws.ids[:, -2]
-    if (firsts == firsts[0]).all() and len(set(logits.argmax(axis=-1))) > 1:
-        mistakes = (SHARED_DRAW,)
-    what = f"the first token after the prompt {draws.prompts[draws.index].tolist()}"
-    expected, got = frequencies(what, probabilities, counts)
-    test.lose(draws.call.description, expected, got, mistakes, "the draws have the wrong distribution")
+    pairs = trials[0].pairs(np.concatenate(firsts))
+    tables = [(counts.sum(axis=1), p.sum(axis=1)) for counts, p in pairs]
+    tables += [(counts.reshape(-1), p.reshape(-1)) for counts, p in pairs]
+    looks = len(trials) if trials[0].alone else 1  # when to look depends on the draws, if they go on
+    if not all(fits(counts, p, len(tables) * looks) for counts, p in tables):
+        _lose_by_draws(test, trials[0], np.concatenate(firsts), draws)
 
 
-def _check_second_token(test: GPT2Test, draws: _Draws) -> None:
-    counts, probabilities = draws.counts, draws.expected
-    if fits(counts.reshape(-1), probabilities.reshape(-1)):
-        return
-    prompt, asked = draws.prompts[draws.index], draws.model.asked
-    longer = np.concatenate((prompt, [counts.sum(axis=1).argmax()]))
-    after = DrawsCase(draws.model.logits(longer[None])[0, -1], draws.call.k)
-    mistakes = diagnose_feeding(asked[1], draws.ids[:, :-1]) if len(asked) > 1 else ()
-    mistakes = mistakes or diagnose_pairs(counts, PairsCase(probabilities, after))
-    first = int(np.abs(counts / counts.sum() - probabilities).sum(axis=1).argmax())  # after which it is most wrong
-    what = f"the second token, after the prompt {prompt.tolist()} and the first token {first}"
-    expected, got = frequencies(what, probabilities[first], counts[first])
-    reason = "the draws of the second token have the wrong distribution"
-    test.lose(draws.call.description, expected, got, mistakes, reason)
+def _continued(test: GPT2Test, trial: Trial) -> Ids:
+    """The prompts of a trial, each of them `repeats` times, as `sample` continues them, (n * repeats, T + length)."""
+    if not trial.alone:
+        return sampled(test, _call_of(trial))
+    prompts = np.repeat(trial.prompts, trial.repeats, axis=0)
+    return np.concatenate([sampled(test, replace(_call_of(trial), prompts=prompt[None])) for prompt in prompts])
+
+
+def _lose_by_draws(test: GPT2Test, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> NoReturn:
+    """Say where the draws `ids` of a trial are wrong, the last of those that were seen."""
+    draws, mistakes = trial.draws(ids), _diagnosed(test, trial, ids, seen)
+    if trial.model.vocab_size <= FEW:
+        _check_pairs(test, trial, ids, mistakes)
+    if draws.outside:
+        all_kept = f"each new token to be one of the top {trial.k}"
+        _lose(test, trial, all_kept, f"{draws.outside:,} of {len(draws.drawn):,} tokens are not", mistakes)
+    right, mean = draws.mean_log_p
+    about = f"draws whose log-probabilities have a mean of about {right:.3f}"
+    _lose(test, trial, about, f"a mean of {mean:.3f} in {len(draws.drawn):,} draws", mistakes)
+
+
+def _lose(test: GPT2Test, trial: Trial, expected: str, got: str, mistakes: Mistakes) -> NoReturn:
+    reason = WRONG_DRAWS_ALONE if trial.alone else WRONG_DRAWS
+    test.lose(_call_of(trial).description, expected, got, mistakes, reason)
+
+
+def _check_pairs(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -> None:
+    """Say what is wrong with the first two tokens after each prompt, where that shows."""
+    pairs = list(zip(trial.prompts, trial.pairs(ids), strict=True))
+    for prompt, (counts, right) in pairs:
+        drawn, p = counts.sum(axis=1), right.sum(axis=1)
+        if not fits(drawn, p):
+            _lose(test, trial, *frequencies(f"the first token after the prompt {prompt.tolist()}", p, drawn), mistakes)
+    for prompt, (counts, right) in pairs:
+        if not fits(counts.reshape(-1), right.reshape(-1)):
+            first = int(np.abs(counts / counts.sum() - right).sum(axis=1).argmax())  # after which it is most wrong
+            what = f"the second token, after the prompt {prompt.tolist()} and the first token {first}"
+            _lose(test, trial, *frequencies(what, right[first], counts[first]), mistakes)
+
+
+def _diagnosed(test: GPT2Test, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> Mistakes:
+    """The mistake behind wrong draws."""
+    tokens = trial.prompts.shape[1]
+    logits = trial.model.logits(trial.prompts)[:, -1] / np.float32(trial.temperature or 1.0)
+    if (ids[:, tokens] == ids[0, tokens]).all() and len(set(logits.argmax(axis=-1))) > 1:
+        return (SHARED_DRAW,)
+    if mistakes := _diagnosed_feeding(test, trial) or first_that_applies(FOLLOWING_MISTAKES, followers(trial, ids)):
+        return mistakes
+    mistakes = diagnose_power(seen, trial.temperature) if trial.temperature else ()
+    mistakes = mistakes or diagnose_draws([*first_contexts(trial, ids, logits), *later_contexts(trial, ids)])
+    if not mistakes or (tuple(mistakes) == (UNFILTERED,) and not any(each.outside for each in seen)):
+        return diagnose_power(seen, trial.temperature)
+    if trial.alone and tuple(mistakes) == (SHARED_DRAW,):  # there is only one prompt
+        return (REPEATED_DRAW,)
+    return mistakes
+
+
+def _diagnosed_feeding(test: GPT2Test, trial: Trial) -> Mistakes:
+    """The mistake in what `sample` feeds to a model like the trial's that takes notes."""
+    model = TableModel(trial.model.vocab_size, trial.model.seed)
+    prompts = trial.prompts[:1] if trial.alone else trial.prompts
+    try:
+        ids = sampled(test, SampleCall(model, prompts, trial.k, 2, trial.temperature))
+    except PointsLost:
+        return ()
+    return diagnose_feeding(model.asked[1], ids[:, :-1]) if len(model.asked) > 1 else ()
 
 
 def frequencies(what: str, probabilities: Floats, counts: Floats) -> tuple[str, str]:
     """What was expected and what was got, for a person: how often each token is drawn as `what`."""
-    expected = numbers(probabilities / probabilities.sum(), 20)
-    got = numbers(counts / max(1, counts.sum()), 20)
+    expected = numbers(probabilities / probabilities.sum(), SHOWN)
+    got = numbers(counts / max(1, counts.sum()), SHOWN)
     return f"about these frequencies for {what} (token 0, 1, …): {expected}", f"these frequencies: {got}"
 
 
-def check_draws_alone(test: GPT2Test, model: TableModel, prompt: Ids, k: int) -> None:
-    """`sample` also follows the distribution of the next token after a single prompt, (1, T)."""
-    call = SampleCall(model, prompt, k, 1, times=SINGLE_DRAWS)
-    counts = counts_alone(test, call)
-    logits = model.logits(prompt)[0, -1]
-    probabilities = np.exp(log_softmax(top_k(logits, k)))
-    if fits(counts, probabilities):
-        return
-    mistakes = diagnose_draws(counts, DrawsCase(logits, k))
-    if tuple(mistakes) == (SHARED_DRAW,):  # there is only one prompt
-        mistakes = (REPEATED_DRAW,)
-    expected, got = frequencies("the new token", probabilities, counts)
-    test.lose(call.description, expected, got, mistakes, "the draws have the wrong distribution")
-
-
-def counts_alone(test: GPT2Test, call: SampleCall) -> Floats:
-    """How often `sample` draws each token after a single prompt, (V,), in `call.times` calls."""
-    drawn = [int(sampled(test, call)[0, -1]) for _ in range(call.times)]
-    return np.bincount(drawn, minlength=call.model.vocab_size).astype(np.float64)
-
-
 def check_feeding(test: GPT2Test, model: TableModel, prompts: Ids, length: int, k: int) -> None:
-    """After the prompts, `sample` feeds the model exactly the new token, with the `past` that it returned."""
+    """After the prompts, `sample` feeds the model exactly the new token, with the `past` that it returned.
+
+    The prompts may come in one batch or one by one, each of them at once or in pieces.
+    """
     call = SampleCall(model, prompts, k, length)
     ids = sampled(test, call)
-    start, fed = prompts.shape[1], 0
+    start, fed, rows = prompts.shape[1], np.zeros(len(prompts), int), list(range(len(prompts)))
     input = f"{call.description}, which records what it is fed"
     expected = (
         "one call of the model for each new token: first with the prompts, then with the newest tokens alone and the "
         "`past` that the model returned before"
     )
     for step, asked in enumerate(model.asked, start=1):
-        size = asked.ids.shape[1]
-        if not _continues(asked, ids, fed) or fed + size > max(start, fed + 1):  # the prompts may come in pieces
-            mistakes = diagnose_feeding(asked, ids[:, : fed + 1]) if fed >= start else ()
+        size, before = asked.ids.shape[1], rows
+        rows = _rows_of(asked, ids, fed)
+        if not rows or (fed[rows] + size > np.maximum(start, fed[rows] + 1)).any():
+            seen = int(fed[before[0]])
+            mistakes = diagnose_feeding(asked, ids[before, : seen + 1]) if seen >= start else ()
             past = "no past" if asked.past is None else f"a past of {_count(asked.past.shape[1], 'token')}"
             got = f"call {step} had token ids of shape {asked.ids.shape} and {past}"
             test.lose(input, expected, got, mistakes, "the model is not fed what it should be")
-        fed += size
-    if not 0 <= fed - (start + length - 1) <= 1:
-        got = f"{_count(len(model.asked), 'call')} of the model, with {fed} of the {start} + {length} tokens"
+        fed[rows] += size
+    if (fed < start + length - 1).any() or (fed > start + length).any():
+        got = f"{_count(len(model.asked), 'call')} of the model, with {fed.max()} of the {start} + {length} tokens"
         test.lose(input, expected, got, reason="the model is called too often or too rarely")
 
 
-def _continues(asked: Asked, ids: Ids, fed: int) -> bool:
-    """Whether the model was asked about what comes in `ids` after the first `fed`, with exactly these as its past."""
-    if not np.array_equal(asked.ids, ids[:, fed : fed + asked.ids.shape[1]]):
-        return False
-    if asked.past is None:
-        return fed == 0
-    return fed > 0 and np.array_equal(asked.past, ids[:, :fed])
+def _rows_of(asked: Asked, ids: Ids, fed: Ids) -> list[int]:
+    """Which rows of `ids` go on with what was asked after the tokens that were `fed`; empty if one of them does not."""
+    found: list[int] = []
+    for i, new in enumerate(asked.ids):
+        past = new[:0] if asked.past is None else asked.past[i if len(asked.past) > 1 else 0]
+        known = np.concatenate((past, new))
+        fitting = (j for j, row in enumerate(ids) if j not in found and np.array_equal(row[: len(known)], known))
+        row = next((j for j in fitting if fed[j] == len(past)), None)
+        if row is None:
+            return []
+        found.append(row)
+    return found
 
 
 def check_gpt2_samples(test: GPT2Test, texts: Sequence[str], tokens: int, length: int) -> None:
@@ -246,14 +275,3 @@ def check_gpt2_samples(test: GPT2Test, texts: Sequence[str], tokens: int, length
             mistakes = (SHARED_DRAW,)
         expected, got = f"each new token to be one of the top {k}", f"{outside} of {drawn.size} tokens are not"
         test.lose(call.description, expected, got, mistakes, "tokens outside of the top k were drawn")
-
-
-def draws_rightly(test: GPT2Test, model: TableModel, prompts: Ids, k: int) -> bool:
-    """Whether `sample`, in a fresh process, draws rightly without a temperature: what this part is about, no other."""
-    test.start_afresh()
-    try:
-        check_draws(test, model, prompts, k)
-        check_draws_alone(test, model, prompts[:1], k)
-    except PointsLost:
-        return False
-    return True

@@ -91,7 +91,8 @@ def sample(
             # TODO 6.3: draw each prompt's next token and continue from it.
             # 1) draw from the distribution that the logits (B, V) define: a LongTensor (B, 1);
             # 2) append it to the list `output`;
-            # 3) set `current_text` to what the model has to see next. `past` remembers everything before it.
+            # 3) set `current_text` to what the model has to see next. `past` remembers everything before it; the tests
+            #    ask that the model is fed no token twice.
             # torch.softmax and torch.multinomial may help.
             ### START CODE HERE ###
             probabilities = torch.softmax(logits, dim=-1)  # (B, V)
