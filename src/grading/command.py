@@ -14,11 +14,11 @@ from typing import Any
 from src.errors import HomeworkError, UserError
 from src.files import ROOT
 from src.grading.homework import Homework
-from src.grading.intake import unpack
 from src.grading.part_test import Grading, derived_seed
 from src.grading.report import terminal_lines
 from src.grading.results import Recorder, has_hidden_tests, suite, test_classes
 from src.grading.results_file import ResultsFile
+from src.grading.sandbox.reader import unpack_confined
 from src.grading.sandbox.sandbox import Sandbox
 from src.grading.time_budget import TOTAL, TimeBudget
 
@@ -58,8 +58,9 @@ def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder)
     began = time.monotonic()
     with Interruption() as interruption, tempfile.TemporaryDirectory(prefix="submission-") as folder:
         model_name = homework.find_model(args.model)
-        submission = unpack(homework, args.submission or ROOT, Path(folder))
-        with Sandbox(homework, submission.questions, model_name, derived_seed(seed, "student code")) as sandbox:
+        with Sandbox(homework, None, model_name, derived_seed(seed, "student code")) as sandbox:
+            submission = unpack_confined(sandbox, args.submission or ROOT, Path(folder))
+            sandbox.take(submission.questions)
             limit = args.time_limit or TOTAL * sandbox.slowness
             budget = TimeBudget(began + limit - time.monotonic(), sandbox.slowness)
             grading = Grading(homework, submission, sandbox, seed, budget)

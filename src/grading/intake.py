@@ -5,12 +5,14 @@ write elsewhere, fill the disk, or be read in two ways is refused with one sente
 """
 
 import codecs
+import io
 import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from src.errors import IntakeError
 from src.grading.homework import Homework
@@ -21,7 +23,8 @@ MAX_TOTAL = 100_000_000
 MAX_FILES = 1000
 MAX_DEPTH = 20  # nested folders
 _CLUTTER = {"__MACOSX", "__pycache__", ".DS_Store", "Thumbs.db", "desktop.ini", ".git", ".venv", ".ipynb_checkpoints"}
-_TAKEN = ("questions", "submit")
+MAX_ENTRIES = 20_000  # files and folders in a folder that is handed in
+TAKEN = ("questions", "submit")
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,52 @@ def unpack(homework: Homework, source: Path, into: Path) -> Submission:
         IntakeError: there is nothing to grade in it, it is damaged, or it is made to do harm.
     """
     if source.is_dir():
-        entries = list(_folder_entries(source))
-    elif source.is_file():
-        entries = list(_zip_entries(source))
-    else:
+        return write_files(homework, source, _taken_files(homework, source, list(_folder_entries(source))), into)
+    if not source.is_file():
         raise IntakeError(f"{source}: there is no such file or folder")
-    taken = _select(homework, source, entries)
-    for folder in _TAKEN:
+    with source.open("rb") as archive:
+        return write_files(homework, source, files_of_zip(homework, source, archive), into)
+
+
+Files = Iterator[tuple[PurePosixPath, bytes]]  # path in the submission, content
+
+
+def files_of_zip(homework: Homework, source: Path, archive: BinaryIO) -> Files:
+    """The files to take from the zip `source`, which is open as `archive`.
+
+    Raises:
+        IntakeError: see `unpack`.
+    """
+    return _taken_files(homework, source, list(_zip_entries(source, archive)))
+
+
+def write_files(homework: Homework, source: Path, files: Files, into: Path) -> Submission:
+    """Write the files of the submission `source` into the empty folder `into`.
+
+    Raises:
+        IntakeError: one of them cannot be written.
+    """
+    for folder in TAKEN:
         (into / folder).mkdir()
-    for inside, entry in taken.items():
-        content, target = entry.read(), into / inside
+    for inside, content in files:
         try:
+            target = into / inside
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_as_utf8(content) if target.suffix == ".py" else content)
+            target.write_bytes(content)
         except (OSError, ValueError) as error:
-            raise IntakeError(f"{source}: {entry.path} cannot be unpacked ({error})") from None
+            raise IntakeError(f"{source}: {inside} cannot be unpacked ({error})") from None
     missing = [name for name in homework.question_files if not (into / "questions" / name).is_file()]
     notes = tuple(f"note: questions/{name} is missing" for name in missing)
     return Submission(into / "questions", into / "submit", notes)
+
+
+def _taken_files(homework: Homework, source: Path, entries: list[_Entry]) -> Files:
+    for inside, entry in _select(homework, source, entries).items():
+        try:
+            content = entry.read()
+        except OSError as error:
+            raise IntakeError(f"{source}: {entry.path} cannot be read ({error.strerror})") from None
+        yield inside, _as_utf8(content) if inside.suffix == ".py" else content
 
 
 def _select(homework: Homework, source: Path, entries: list[_Entry]) -> dict[PurePosixPath, _Entry]:
@@ -101,7 +132,7 @@ def _new_path(path: PurePosixPath, top: PurePosixPath, is_flat: bool) -> PurePos
     inside = path.relative_to(top)
     if is_flat and len(inside.parts) == 1 and inside.suffix == ".py":
         return PurePosixPath("questions", inside)
-    return inside if inside.parts and inside.parts[0] in _TAKEN else None
+    return inside if inside.parts and inside.parts[0] in TAKEN else None
 
 
 def _top_folder(homework: Homework, source: Path, entries: list[_Entry]) -> PurePosixPath:
@@ -123,17 +154,19 @@ def _folder_entries(folder: Path) -> Iterator[_Entry]:
     folders = [folder]
     count = 0
     while folders:
-        for path in sorted(folders.pop().iterdir()):
+        for path in folders.pop().iterdir():
             inside = path.relative_to(folder)
             count += 1
+            if count > MAX_ENTRIES:
+                raise IntakeError(f"{folder}: holds more than {MAX_ENTRIES} files; hand in only what is needed")
             if path.name in _CLUTTER:
                 continue
-            is_relevant = any(part in _TAKEN for part in inside.parts) or path.suffix == ".py"
+            is_relevant = any(part in TAKEN for part in inside.parts) or path.suffix == ".py"
             if path.is_symlink():
                 if is_relevant:
                     raise IntakeError(f"{path}: is a symbolic link; hand in the file itself")
             elif path.is_dir():
-                if len(inside.parts) < 6 and count < 100_000:
+                if len(inside.parts) < 6:
                     folders.append(path)
             elif is_relevant:
                 if not path.is_file():
@@ -141,12 +174,13 @@ def _folder_entries(folder: Path) -> Iterator[_Entry]:
                 yield _Entry(PurePosixPath(inside.as_posix()), path.stat().st_size, path.read_bytes)
 
 
-def _zip_entries(path: Path) -> Iterator[_Entry]:
-    if path.stat().st_size > MAX_ZIP:
-        megabytes, most = path.stat().st_size / 1e6, MAX_ZIP / 1e6
+def _zip_entries(path: Path, file: BinaryIO) -> Iterator[_Entry]:
+    size = file.seek(0, io.SEEK_END)
+    if size > MAX_ZIP:
+        megabytes, most = size / 1e6, MAX_ZIP / 1e6
         raise IntakeError(f"{path}: has {megabytes:.0f} MB; a submission has at most {most:.0f}")
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeDecodeError) as error:
         raise IntakeError(f"{path}: is damaged or not a zip ({error}); pack it again with make_submission.sh") from None
     infos = archive.infolist()

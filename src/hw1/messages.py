@@ -129,3 +129,22 @@ class LogitsAnswer(Message):
     """Its logits, (B, T, V)."""
 
     logits: Logits
+
+
+# --- the grader's question to a reader ---
+
+
+@dataclass(frozen=True)
+class ReadSubmit(Message):
+    """What is in submit/?"""
+
+    model: str  # the name of the model with which the grader works
+
+
+@dataclass(frozen=True)
+class SubmitContent(Message):
+    """What is wrong in submit/; if nothing is, the values in the files that the same model made."""
+
+    problems: tuple[str, ...]  # a line each
+    likelihoods: tuple[NDArray[np.float64], ...]  # of each data set; of none, if they were made with another model
+    decisions: NDArray[np.bool_]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from src.grading import student_code
+from src.grading.homework import Homework
 from src.grading.sandbox.messages import Reference
 from src.grading.sandbox.protocol import Array, Channel, Message, receive, send
 from src.grading.sandbox.worker import WorkerPlugin, as_tensor
@@ -26,10 +27,12 @@ from src.hw1.messages import (
     GPT2Past,
     LocalModel,
     LogitsAnswer,
+    ReadSubmit,
     RemoteConfig,
     RemoteModel,
     RemotePast,
     RightLikelihoods,
+    SubmitContent,
     TableAnswer,
     TableQuestion,
     TableRefusal,
@@ -111,6 +114,18 @@ class Worker(WorkerPlugin):
     """The bundled model and its codec, and what stands for them in the grader's calls."""
 
     answers_to = (Encode, AskLogits)
+    reads = (ReadSubmit,)
+
+    @property
+    def homework(self) -> Homework:
+        from src.hw1.parts import HOMEWORK  # here, because student workers need nothing of it
+
+        return HOMEWORK
+
+    def read(self, question: ReadSubmit, root: Path) -> SubmitContent:
+        from src.hw1.reading import submit_content
+
+        return submit_content(root, question.model)
 
     def __init__(self, model: GPT2, codec: Codec, config: Config):
         self._model = model

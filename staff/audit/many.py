@@ -21,11 +21,11 @@ from typing import Any
 from src.errors import CallFailed, CourseworkError, UserError
 from src.files import ROOT
 from src.grading.homework import Homework
-from src.grading.intake import unpack
 from src.grading.part_test import Grading, derived_seed
 from src.grading.report import results_json, terminal_lines
 from src.grading.results import ErrorInfo, Recorder, suite, test_classes
 from src.grading.sandbox.client import START_SECONDS
+from src.grading.sandbox.reader import unpack_confined
 from src.grading.sandbox.sandbox import ForkServer, Sandbox
 from staff.audit.grading import GraderRun, as_user
 from staff.audit.subject import Subject
@@ -177,9 +177,9 @@ def _grade(
     before = set(Path(tempfile.gettempdir()).iterdir())
     with tempfile.TemporaryDirectory(prefix="submission-") as folder:
         try:
-            unpacked = unpack(homework, Path(submission), Path(folder))
-            of_code = derived_seed(seed, "student code")
-            with Sandbox(homework, unpacked.questions, model_name, of_code, server) as sandbox:
+            with Sandbox(homework, None, model_name, derived_seed(seed, "student code"), server) as sandbox:
+                unpacked = unpack_confined(sandbox, Path(submission), Path(folder))
+                sandbox.take(unpacked.questions)
                 suite(test_classes(homework), Grading(homework, unpacked, sandbox, seed), parts).run(recorder)
                 notes = [*unpacked.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
         except UserError as refused:

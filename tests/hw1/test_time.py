@@ -30,7 +30,7 @@ def clock(monkeypatch):
 class FakeSandbox:
     """Its workers run nothing: `behave(file, seconds)` is how long a call takes, None if it never ends."""
 
-    model_name = BUNDLED
+    model_name, ended = BUNDLED, False
 
     def __init__(self, clock, behave):
         self.clock, self.behave = clock, behave
@@ -47,6 +47,9 @@ class FakeSandbox:
         if takes is None:
             raise CallFailed("your code took too long and was stopped", timed_out=True)
         return Returned("plain", "float", 0.5, False, False, ())
+
+    def printed(self):
+        return ""
 
     def ask(self, question, expected):
         if isinstance(question, Encode):

@@ -18,7 +18,7 @@ from src.errors import UserError
 from src.grading.sandbox import confine
 from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
 from src.grading.sandbox.protocol import Message, receive, send
-from src.grading.sandbox.worker import WorkerPlugin, serve_reference, serve_student
+from src.grading.sandbox.worker import WorkerPlugin, serve_reader, serve_reference, serve_student
 
 
 def serve(descriptor: int, module: str, model_name: str) -> None:
@@ -66,6 +66,8 @@ def _load(module: str, model_name: str) -> WorkerPlugin:
 def _serve_as(start: StartWorker, channel: socket.socket, plugin: WorkerPlugin) -> None:
     if start.role == "student":
         serve_student(channel, plugin, start)
+    elif start.role == "reader":
+        serve_reader(channel, plugin, start)
     else:
         serve_reference(channel, plugin)
 

@@ -4,12 +4,15 @@ grader → fork server    StartWorker (with two descriptors), EndWorker
 fork server → grader    ForkServerReady, Forked, Ended
 worker → grader         Token (only where it connects by itself), WorkerReady, then Returned or Raised for each Call
 grader → worker         StartWorker (only where it connects by itself), Call
+grader → reader         Unpack
+reader → grader         UnpackedFile for each file, then Unpacked; or Refused
 """
 
 import contextlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from src.errors import printable
 from src.grading.homework import Limits
@@ -35,8 +38,8 @@ Argument = None | bool | int | float | str | Array | Reference
 class StartWorker(Message):
     """Start a worker, and what it may use."""
 
-    role: str  # "student" or "reference"
-    questions: str  # the folder of student code
+    role: str  # "student", "reader" or "reference"
+    questions: str  # the folder of student code; for a reader, the zip or folder that was handed in
     home: str  # the only folder in which it may write
     user: int | None  # the unprivileged user that it becomes, where the grader is root
     keep_reading: bool  # whether that user may read files whatever their modes
@@ -159,3 +162,33 @@ class Returned(Message):
         if self.kind == "plain":
             return f"{printable(str(self.value)[:60])} ({dtype})"
         return f"a value of type {dtype}"
+
+
+# --- between the grader and a reader ---
+
+
+@dataclass(frozen=True)
+class Unpack(Message):
+    """Send the files of the zip that was handed in."""
+
+    name: str  # of the zip, for messages
+
+
+@dataclass(frozen=True)
+class UnpackedFile(Message):
+    """One of them."""
+
+    path: str  # in the submission
+    content: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Unpacked(Message):
+    """That were all."""
+
+
+@dataclass(frozen=True)
+class Refused(Message):
+    """The zip is refused."""
+
+    text: str  # why, for a person

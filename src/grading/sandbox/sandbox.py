@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,13 +17,14 @@ from pathlib import Path
 
 from src.errors import ProtocolError, SandboxError
 from src.files import ROOT
-from src.grading.homework import Homework
+from src.grading.homework import Homework, Limits
 from src.grading.sandbox import confine, landlock
 from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
 from src.grading.sandbox.limits import can_limit
 from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
 from src.grading.sandbox.output import Output
+from src.grading.sandbox.places import close_to_others, copy_for, remove_files_of
 from src.grading.sandbox.protocol import M, Message, receive, send
 from src.grading.time_budget import slowness
 
@@ -49,12 +49,12 @@ class Sandbox:
     """Processes for one grading of one questions folder. Use it as a context manager."""
 
     def __init__(
-        self, homework: Homework, questions: Path, model_name: str, seed: int = 0, server: "ForkServer | None" = None
-    ):
-        """`questions` is copied to a scratch folder; student code sees only the copy.
-
-        Args:
-            server: forks the workers, and serves other gradings before and after this one; None: one of its own
+        self, homework: Homework, questions: Path | None, model_name: str, seed: int = 0,
+        server: "ForkServer | None" = None,
+    ):  # fmt: skip
+        """Args:
+        questions: see `take`; None: that is called later
+        server: forks the workers, and serves other gradings before and after this one; None: one of its own
         """
         self.homework = homework
         self.model_name = model_name
@@ -65,7 +65,9 @@ class Sandbox:
         self.user = confine.unused_user(owner) if self.forks and os.geteuid() == 0 else None
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
-        self.questions = _copy_for(self.user, questions, self._scratch / "questions")
+        self.questions = self._scratch / "questions"
+        if questions is not None:
+            self.take(questions)
         self._own = ForkServer(homework, model_name, self._scratch) if self.forks and server is None else None
         self._server = server or self._own
         self._reference: WorkerClient | None = None
@@ -74,6 +76,14 @@ class Sandbox:
         needed = [*_library(), str(self._scratch.parent)]
         self._closed = [path for path in needed if not confine.is_open_to_others(path)] if self.user else []
         self._keep_reading = bool(landlock.version() and self._closed)
+
+    def take(self, questions: Path) -> None:
+        """Copy the folder `questions` to a scratch folder; student code sees only the copy."""
+        copy_for(self.user, questions, self.questions)
+
+    def lend(self, folder: Path) -> Path:
+        """A copy of `folder` that a worker can read."""
+        return copy_for(self.user, folder, Path(tempfile.mkdtemp(prefix="lent-", dir=self._scratch)))
 
     def __enter__(self) -> "Sandbox":
         try:
@@ -93,14 +103,14 @@ class Sandbox:
                 f"{self._closed[0]}: is closed to other users, such as the one who runs student code, and this kernel "
                 "has no Landlock, with which it could be opened to that one alone; use a Python that all users can read"
             )
-        _close_to_others([ROOT / name for name in PRIVATE])
+        close_to_others([ROOT / name for name in PRIVATE])
 
     def __exit__(self, *_: object) -> None:
         for worker in (self._reference, self._spare):
             if worker is not None:
                 worker.end()
         if self.user is not None and self._weaknesses:
-            _remove_files_of(self.user)
+            remove_files_of(self.user)
         if self._own is not None:
             self._own.close()
         remove(self._scratch)
@@ -149,8 +159,8 @@ class Sandbox:
             self._reference = None
             raise SandboxError("the process that asks the model for expected values died; run again") from None
 
-    def start(self, role: str = "student") -> WorkerClient:
-        """A student worker, fresh where processes can fork; or the reference worker.
+    def start(self, role: str = "student", source: Path | None = None, limits: Limits | None = None) -> WorkerClient:
+        """A student worker, fresh where processes can fork; a reader of `source`; or the reference worker.
 
         Raises:
             SandboxError: it does not start.
@@ -161,12 +171,17 @@ class Sandbox:
         home = Path(tempfile.mkdtemp(prefix="home-", dir=self._scratch))
         if self.user is not None:
             os.chown(home, self.user, self.user)
-        limits = self.homework.limits
-        project = (ROOT / name for name in (*_SHARED, *self.homework.readable(self.model_name)))
+        is_reader = role == "reader"  # which runs this project's own code alone, and so may read all of it
+        own = (
+            ("src", "checkpoints", "config.yml") if is_reader else (*_SHARED, *self.homework.readable(self.model_name))
+        )
+        project = (ROOT / name for name in own)
+        read = str(source or self.questions)
         order = StartWorker(
-            role=role, questions=str(self.questions), home=str(home), user=self.user, keep_reading=self._keep_reading,
-            readable=(*_without_project((*_library(), *_SYSTEM)), str(self.questions), *map(str, project)),
-            writable=(str(home), *_DEVICES), forbidden=self.homework.closed_packages, limits=limits,
+            role=role, questions=read, home=str(home), user=self.user, keep_reading=self._keep_reading,
+            readable=(*_without_project((*_library(), *_SYSTEM)), read, *map(str, project)),
+            writable=(str(home), *_DEVICES), forbidden=() if is_reader else self.homework.closed_packages,
+            limits=limits or self.homework.limits,
             private=(str(ROOT / "staff"),) if self.forks else (),
         )  # fmt: skip
         worker = self._fork(self._server, order) if self._server else self._spawn(order)
@@ -340,16 +355,6 @@ def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]
     return end
 
 
-def _copy_for(user: int | None, source: Path, target: Path) -> Path:
-    """A copy of the folder `source` that only `user` can read (None: only this user); returns `target`."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (target, *target.rglob("*")):
-        path.chmod(0o700 if path.is_dir() else 0o600)
-        if user is not None:
-            os.chown(path, user, user)
-    return target
-
-
 def _library() -> list[str]:
     """Where Python and its packages lie."""
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -368,19 +373,3 @@ def _without_project(paths: Iterable[str]) -> Iterator[str]:
             yield path
         elif Path(path).resolve() != ROOT:
             yield from _without_project(str(inside) for inside in Path(path).iterdir())
-
-
-def _close_to_others(paths: Sequence[Path]) -> None:
-    """Take the rights of users other than owner and group off the paths that exist."""
-    for path in paths:
-        if path.exists() and path.stat().st_mode & 0o007:
-            path.chmod(path.stat().st_mode & 0o770)
-
-
-def _remove_files_of(user: int) -> None:
-    """Remove what `user` left in the folders in which everybody may write."""
-    for place in (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")):
-        for path in place.iterdir() if place.is_dir() else ():
-            with contextlib.suppress(OSError):
-                if path.lstat().st_uid == user:
-                    remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()

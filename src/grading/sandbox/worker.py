@@ -3,6 +3,8 @@
 A *student worker* gives up its rights, then calls student code. A *reference worker* answers what a homework's tests
 ask of the model itself; it is not confined, and no student code runs in it. Neither holds a hidden test or a score.
 
+A *reader* is confined as a student worker is, and reads what was handed in; see `reader.py`.
+
 A homework adds what only it knows in `src/hwN/worker.py`: a function `load(model_name)` that returns a
 `WorkerPlugin`. That module is named to the worker when it starts.
 """
@@ -17,14 +19,15 @@ import sys
 import traceback
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from src.errors import ProtocolError, StudentCodeError
+from src.errors import IntakeError, ProtocolError, StudentCodeError
 from src.grading import import_guard, student_code
+from src.grading.homework import Homework
 from src.grading.sandbox import confine, landlock, seccomp
 from src.grading.sandbox.limits import apply_limits
 from src.grading.sandbox.messages import (
@@ -35,8 +38,12 @@ from src.grading.sandbox.messages import (
     Foreign,
     Raised,
     Reference,
+    Refused,
     Returned,
     StartWorker,
+    Unpack,
+    Unpacked,
+    UnpackedFile,
     Value,
     WorkerReady,
 )
@@ -49,6 +56,16 @@ class WorkerPlugin:
     """What a homework adds to a worker. These are the defaults; a homework overrides what it needs."""
 
     answers_to: tuple[type[Message], ...] = ()  # what the grader may ask of a reference worker
+    reads: tuple[type[Message], ...] = ()  # what it may ask of a reader
+
+    @property
+    def homework(self) -> Homework:
+        """The homework's declaration; only a reader needs it."""
+        raise NotImplementedError
+
+    def read(self, question: Any, root: Path) -> Message:
+        """The answer to one of `reads`, about the unpacked submission in the folder `root`."""
+        raise ProtocolError(f"no answer to {type(question).__name__}")
 
     def answer(self, question: Any) -> Message:
         """The answer to one of `answers_to`, by this project's own code."""
@@ -77,6 +94,13 @@ class WorkerPlugin:
 
 def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWorker) -> None:
     """Give up all rights as `start` says, then answer calls until the grader is gone."""
+    _give_up_rights(channel, start)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            send(channel, run_call(receive(channel, Call), plugin, Path(start.questions), channel))
+
+
+def _give_up_rights(channel: socket.socket, start: StartWorker) -> None:
     limits = start.limits
     own_disk = start.user is not None and confine.mount_scratch(
         start.home, limits.scratch_size, limits.scratch_files, start.user
@@ -92,9 +116,32 @@ def serve_student(channel: socket.socket, plugin: WorkerPlugin, start: StartWork
     version = landlock.restrict_paths(map(Path, start.readable), map(Path, start.writable))
     filtered = seccomp.filter_syscalls(may_remove=own_disk)
     send(channel, WorkerReady(version, filtered, own_disk, confine.first_readable(start.private)))
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            send(channel, run_call(receive(channel, Call), plugin, Path(start.questions), channel))
+
+
+def serve_reader(channel: socket.socket, plugin: WorkerPlugin, start: StartWorker) -> None:
+    """Give up all rights as `start` says, then read what was handed in, as the grader asks, until it is gone."""
+    source = Path(start.questions)
+    with source.open("rb") if source.is_file() else contextlib.nullcontext() as archive:
+        _give_up_rights(channel, start)
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            while True:
+                question: Message = receive(channel, Unpack, *plugin.reads)
+                if isinstance(question, Unpack):
+                    assert archive is not None
+                    _send_files(channel, plugin.homework, archive, question.name)
+                else:
+                    send(channel, plugin.read(question, source))
+
+
+def _send_files(channel: socket.socket, homework: Homework, archive: BinaryIO, name: str) -> None:
+    from src.grading.intake import files_of_zip  # here, because student workers need nothing of it
+
+    try:
+        for path, content in files_of_zip(homework, Path(name), archive):
+            send(channel, UnpackedFile(str(path), np.frombuffer(content, np.uint8)))
+        send(channel, Unpacked())
+    except IntakeError as error:
+        send(channel, Refused(str(error)))
 
 
 def serve_reference(channel: socket.socket, plugin: WorkerPlugin) -> None:

@@ -1,23 +1,21 @@
 """The test of submit/: it has no points, but tells a student whether the upload is complete."""
 
 import math
-import os
-from pathlib import Path
 
 from gradescope_utils.autograder_utils.decorators import number, weight
 
-from src.errors import printable
+from src.errors import IntakeError, printable
 from src.files import ROOT
-from src.grading.record import Record, read_record
 from src.grading.results import SUBMIT
-from src.grading.safe_pickle import read_float_array, read_plain
-from src.grading.submission import artifact_problems
+from src.grading.sandbox.reader import read_confined
+from src.grading.sandbox.sandbox import Sandbox
 from src.hw1.checks.base import GPT2Test
 from src.hw1.dataset import DATASETS, read_pieces, read_snippets
+from src.hw1.messages import ReadSubmit, SubmitContent
 from src.hw1.parts import CLASSIFICATION, LIKELIHOODS
+from src.hw1.reading import LINES
 
 TEXTS, SNIPPETS = 3, 20  # so many of each file are computed again
-LINES = 12  # of problems that are shown
 
 
 class SubmitTest(GPT2Test):
@@ -34,30 +32,24 @@ class SubmitTest(GPT2Test):
 
 def check_artifacts(test: GPT2Test) -> None:
     """`submit/` is complete, readable, and made by the code that was handed in."""
-    root = test.grading.submission.questions.parent
-    problems = list(map(str, artifact_problems(test.grading.homework, root, ROOT, "questions")))
-    record = None if problems else read_record(root / "submit")
-    if record is not None:
-        problems = _differing_values(test, root / "submit", record)
+    grading = test.grading
+    assert isinstance(grading.sandbox, Sandbox)  # --debug runs only the tests of a part
+    try:
+        question = ReadSubmit(grading.sandbox.model_name)
+        content = read_confined(grading.sandbox, grading.submission, question, SubmitContent)
+        problems = content.problems or (*_differing_likelihoods(test, content), *_differing_decisions(test, content))
+    except IntakeError as error:
+        problems = (str(error),)
     if problems:
-        shown = [printable(problem.replace(f"{root}{os.sep}", "")) for problem in problems[:LINES]]
+        shown = "\n     ".join(map(printable, problems[:LINES]))
         expected = "every file to be there, and to be made by the code in questions/"
-        test.lose("submit/, as make_submission.sh packs it", expected, "\n     ".join(shown))
+        test.lose("submit/, as make_submission.sh packs it", expected, shown)
 
 
-def _differing_values(test: GPT2Test, submit: Path, record: Record) -> list[str]:
-    """Where `submit` differs from what the student's functions return now, in the parts made with the model here."""
-    checks = {LIKELIHOODS[0].name: _differing_likelihoods, CLASSIFICATION.name: _differing_decisions}
-    here = [entry for entry in record.parts.values() if entry.made_with.get("model") == test.grading.sandbox.model_name]
-    files = [name for entry in here for name in entry.files]
-    return [problem for name, check in checks.items() if name in files for problem in check(test, submit)]
-
-
-def _differing_likelihoods(test: GPT2Test, submit: Path) -> list[str]:
-    """Where the first log-likelihoods in `submit` are not what the student's function returns now."""
+def _differing_likelihoods(test: GPT2Test, content: SubmitContent) -> list[str]:
+    """Where the first log-likelihoods in submit/ are not what the student's function returns now."""
     problems = []
-    for dataset, artifact in zip(DATASETS, LIKELIHOODS, strict=True):
-        stated = read_float_array(submit / artifact.name)
+    for dataset, artifact, stated in zip(DATASETS, LIKELIHOODS, content.likelihoods, strict=False):
         for i, ids in enumerate(test.encode(read_pieces(ROOT / "data" / dataset.file)[:TEXTS])):
             input = f"`log_likelihood` of text {i} of data/{dataset.file}"
             returned = test.call(input, "likelihood.py", "log_likelihood", test.gpt2.reference, ids[None])
@@ -68,10 +60,10 @@ def _differing_likelihoods(test: GPT2Test, submit: Path) -> list[str]:
     return problems
 
 
-def _differing_decisions(test: GPT2Test, submit: Path) -> list[str]:
-    """Where the first decisions in `submit` are not what the student's function returns now."""
-    problems, stated = [], read_plain(submit / CLASSIFICATION.name)
-    for i, ids in enumerate(test.encode(read_snippets(ROOT / "data" / "snippets.pkl")[:SNIPPETS])):
+def _differing_decisions(test: GPT2Test, content: SubmitContent) -> list[str]:
+    """Where the first decisions in submit/ are not what the student's function returns now."""
+    problems, stated = [], content.decisions[:SNIPPETS].tolist()
+    for i, ids in enumerate(test.encode(read_snippets(ROOT / "data" / "snippets.pkl")[: len(stated)])):
         input = f"`classification` of snippet {i}"
         returned = test.call(input, "classifier.py", "classification", test.gpt2.reference, ids[None])
         if returned.kind != "plain" or returned.value is not stated[i]:
