@@ -91,18 +91,18 @@ def main() -> int:
     outcomes = [run_part(part, loaded, settings, args.out) for part in HOMEWORK.parts if part.number in chosen]
     outcomes.sort(key=lambda outcome: outcome.part)
     print_table(outcomes)
-    if failures := [outcome.failure for outcome in outcomes if outcome.failure and outcome.is_unwritten]:
-        print_next_step(failures[0], args)
+    for failure in [outcome.failure for outcome in outcomes if outcome.failure and outcome.is_unwritten][:1]:
+        print_next_step(failure, args)
     return 0 if all(outcome.state == "done" or outcome.is_unwritten for outcome in outcomes) else 1
 
 
 def print_replaced(before: record.Record, chosen: Sequence[str], settings: Settings, out: Path) -> None:
     """Say which results this run replaces that were made with other settings."""
     now = HOMEWORK.describe(settings)
-    made_with = {
-        number: HOMEWORK.describe(before.parts[number].made_with) for number in chosen if number in before.parts
-    }
-    if replaced := sorted(number for number, settings in made_with.items() if settings != now):
+    there = {number: entry for number, entry in before.parts.items() if number in chosen}
+    made_with = {number: HOMEWORK.describe(entry.made_with) for number, entry in there.items()}
+    replaced = [number for number, then in made_with.items() if then != now]
+    if replaced:
         then = " or ".join(sorted({made_with[number] for number in replaced}))
         print(
             f"note: {', '.join(replaced)} in {shown(out)} was made with {then}; this run replaces it by what it makes "

@@ -1,5 +1,8 @@
 """Problems 6.3, 6.6 and 6.7: sampling text from GPT-2, with and without temperature."""
 
+if __name__ == "__main__":
+    raise SystemExit("main.py runs this file; try: python main.py --model bundled --question 6.3")
+
 from typing import Any
 
 import torch

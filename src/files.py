@@ -1,5 +1,6 @@
 """Where the project lies, and how it writes files."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def write_file(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        remedy = "make room there, or choose another place"
+        is_forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = f"{'make the folder writable' if is_forbidden else 'make room there'}, or choose another place"
         raise OutputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
 
 

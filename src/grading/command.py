@@ -147,7 +147,9 @@ def _parse_arguments(homework: Homework, description: str | None) -> argparse.Na
     )  # fmt: skip
     args = parser.parse_args()
     try:
-        args.parts = {number for name in args.parts for number in homework.numbers_of(name)}
+        args.parts = {
+            number for names in args.parts for name in names.split(",") for number in homework.numbers_of(name)
+        }
     except HomeworkError as error:
         parser.error(f"{error}, and {', '.join(homework.question_files)}")
     if args.debug and (args.json or args.time_limit):

@@ -11,34 +11,64 @@ from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # as in pyproject.toml
 REQUIREMENTS = Path(__file__).resolve().parent.parent.parent / "requirements.txt"
+ENVIRONMENT = REQUIREMENTS.parent / ".venv"  # which `make run` makes
 REMEDY = "run `make run`, then use .venv/bin/python; or pip install -r requirements.txt"
 
 
 def check() -> None:
     """Check the version of Python, and that every package is installed, in any version.
 
+    A Python that is newer than those that the homework was tested with is used, with a note, if it has the packages.
+
     Raises:
         SystemExit: Python is too old or a package is missing; one line that says what to install.
     """
-    check_python()
+    check_not_too_old()
+    is_new = _here() > NEWEST
     missing = [name for name, version in _installed().items() if version is None]
+    if missing and is_new:
+        sys.exit(_too("new"))
     if missing:
-        sys.exit(f"error: {', '.join(missing)} missing in {sys.executable}; {REMEDY}")
+        sys.exit(f"error: {', '.join(missing)} missing in {sys.executable}; {_remedy()}")
+    if is_new:
+        tested = f"{_dotted(OLDEST)} to {_dotted(NEWEST)}"
+        print(f"note: the homework was tested with Python {tested}, not with {_dotted(_here())}", file=sys.stderr)
 
 
-def check_python() -> None:
-    """Check the version of Python. A newer one than the homework was tested with passes.
+def check_not_too_old() -> None:
+    """Check the version of Python.
 
     Raises:
         SystemExit: it is too old; one line that says what to install.
     """
-    here = sys.version_info[:2]
-    if here < OLDEST:
-        oldest, newest = _dotted(OLDEST), _dotted(NEWEST)
-        sys.exit(
-            f"error: Python {_dotted(here)} is too old for this homework; install Python {oldest} to {newest} "
-            f"(python.org/downloads), then run make run again, or make run PYTHON=python{newest}"
-        )
+    if _here() < OLDEST:
+        sys.exit(_too("old"))
+
+
+def _here() -> "tuple[int, ...]":
+    return sys.version_info[:2]
+
+
+def _too(what: str) -> str:
+    """Why this Python, which is too old or too new, cannot be used."""
+    oldest, newest = _dotted(OLDEST), _dotted(NEWEST)
+    reason = " (its packages have no builds for it)" if what == "new" else ""
+    return (
+        f"error: Python {_dotted(_here())} is too {what} for this homework{reason}; install Python {oldest} to "
+        f"{newest} (python.org/downloads), then run make run again, or make run PYTHON=python{newest}"
+    )
+
+
+def _remedy() -> str:
+    """How to get at the packages that this Python lacks."""
+    names = [name for name in ("bin/python", "Scripts/python.exe") if (ENVIRONMENT / name).exists()]
+    if Path(sys.prefix).resolve() == ENVIRONMENT.resolve():
+        return REMEDY
+    if names:
+        return f"use {ENVIRONMENT.name}/{names[0]}, or activate {ENVIRONMENT.name} first"
+    if (ENVIRONMENT / "bin/python").is_symlink():
+        return f"the Python that made {ENVIRONMENT.name} is gone: delete {ENVIRONMENT.name} and {REMEDY}"
+    return REMEDY
 
 
 def interpreter() -> str:
@@ -47,10 +77,12 @@ def interpreter() -> str:
     Two virtual environments of the same Python give the same text.
 
     Raises:
-        SystemExit: this Python is too old.
+        SystemExit: this Python is too old, or too new to install the packages for it.
     """
-    check_python()
-    return f"python-{_dotted(sys.version_info[:2])}-{zlib.crc32(sys.base_prefix.encode()):08x}"
+    check_not_too_old()
+    if _here() > NEWEST:
+        sys.exit(_too("new"))
+    return f"python-{_dotted(_here())}-{zlib.crc32(sys.base_prefix.encode()):08x}"
 
 
 def required() -> "dict[str, str]":

@@ -51,8 +51,11 @@ def terminal_lines(homework: Homework, results: Results) -> Iterator[str]:
         yield f"{part:<8}{_points(tests):>10}{'':4}{sum(test.passed for test in tests)} of {len(tests)}"
     bonus_parts = [part.number for part in homework.parts if part.bonus]
     bonus = [test for test in results.tests if test.part in bonus_parts]
-    regular = [test for test in results.tests if test not in bonus]
-    yield f"{'total':<8}{_points(regular):>10}" + (f" + {_points(bonus)} extra" if bonus else "")
+    regular = [test for test in results.tests if test.max_score and test not in bonus]
+    if regular:
+        yield f"{'total':<8}{_points(regular):>10}"
+    if bonus:
+        yield f"{'bonus':<8}{_points(bonus):>10}{'':4}on top of the total"
 
 
 def _points(tests: Sequence[TestResult]) -> str:

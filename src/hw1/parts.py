@@ -6,6 +6,7 @@ Importing it must be quick: no PyTorch and no NumPy, so that --help and mistyped
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,12 @@ def write_classification(run: "Run") -> Files:
         if type(decision) is not bool:
             raise run.wrong_value("classifier.py", "classification", decision, "True or False")
         decisions.append(decision)
+    if len(set(decisions)) == 1:
+        print(
+            f"6.5: classification returned {decisions[0]} for all {len(decisions)} texts, but some are random letters "
+            f"and some are not; look at {OVERVIEW.name}, which 6.4 makes, and choose a threshold between the bars",
+            file=sys.stderr,
+        )
     return {CLASSIFICATION.name: pickled(decisions)}
 
 

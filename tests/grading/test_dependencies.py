@@ -92,6 +92,43 @@ def test_missing_packages_are_named_in_one_line(project):
     assert process.returncode == 1
 
 
+def make_environment(project: Path, python: Path) -> None:
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "bin" / "python").symlink_to(python)
+    (project / "requirements.txt").write_text("not-to-be-had==1.0\n")
+
+
+def test_another_python_than_that_of_the_environment(project):
+    make_environment(project, Path(sys.executable))
+    process = run(sys.executable, "-c", "from src.grading.dependencies import check; check()", cwd=project)
+    says = f"error: not-to-be-had missing in {sys.executable}; use .venv/bin/python, or activate .venv first\n"
+    assert process.stderr == says
+
+
+def test_an_environment_whose_python_is_gone(project):
+    make_environment(project, Path("/nonexistent/python3"))
+    process = run(sys.executable, "-c", "from src.grading.dependencies import check; check()", cwd=project)
+    assert "the Python that made .venv is gone: delete .venv and run `make run`" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_a_python_that_is_too_new_for_the_packages(asks_for, monkeypatch):
+    asks_for("not-to-be-had==1.0")
+    monkeypatch.setattr(dependencies, "NEWEST", (3, 10))
+    for refuses in (dependencies.check, dependencies.interpreter):
+        with pytest.raises(
+            SystemExit, match=r"^error: Python 3\.\d+ is too new for this homework \(its packages have no"
+        ):
+            refuses()
+
+
+def test_a_newer_python_with_all_packages_is_used(asks_for, monkeypatch, capsys):
+    asks_for("pytest==0.1")
+    monkeypatch.setattr(dependencies, "NEWEST", (3, 10))
+    dependencies.check()
+    assert re.fullmatch(r"note: the homework was tested with .* to 3\.10, not with 3\.\d+\n", capsys.readouterr().err)
+
+
 def test_packages_of_another_version_pass_the_check(asks_for):
     asks_for("pytest==0.1")
     dependencies.check()

@@ -18,7 +18,8 @@ def test_the_reference_answers_get_all_points(tmp_path):
     assert points(results) == FULL | {"7.1": 0}, results
     bonus = sum(FULL[part.number] for part in HOMEWORK.parts if part.bonus)
     regular = sum(FULL.values()) - bonus
-    assert f"{regular:g} / {regular:g} + {bonus:g} / {bonus:g} extra" in results["stdout"]
+    assert re.search(rf"^total +{regular:g} / {regular:g}$", results["stdout"], re.M)
+    assert re.search(rf"^bonus +{bonus:g} / {bonus:g} +on top of the total$", results["stdout"], re.M)
     assert results["exit"] == 0
 
 
@@ -26,6 +27,8 @@ def test_the_stubs_get_none_and_each_block_is_named(tmp_path):
     results = graded(ROOT / "questions", tmp_path / "results.json")
     assert set(points(results).values()) == {0}
     assert results["exit"] == 1
+    bonus = sum(FULL[part.number] for part in HOMEWORK.parts if part.bonus)
+    assert re.search(rf"^bonus +0 / {bonus:g} +on top of the total$", results["stdout"], re.M)
     for part in FULL:
         first = next(test for test in results["tests"] if test["number"] == f"{part}.1")
         assert f"{part}: the block is not written yet: questions/" in first["output"]
@@ -96,3 +99,26 @@ def test_ignoring_the_temperature_costs_points_where_it_matters(tmp_path):
     folder = varied(tmp_path / "questions", "sample.py", (old, "pass"))
     results = graded(folder, tmp_path / "results.json", "6.3", "6.6", "6.7")
     assert points(results) == {"6.3": 8, "6.6": 3.5, "6.7": 2.5}
+
+
+@pytest.mark.parametrize(("number", "shown", "not_shown"), [("6.7", "bonus", "total"), ("6.3", "total", "bonus")])
+def test_one_part_has_one_line_of_points(tmp_path, number, shown, not_shown):
+    lines = graded(ROOT / "questions", tmp_path / "results.json", number)["stdout"].splitlines()
+    assert [line.split()[0] for line in lines if line.startswith((shown, not_shown))] == [shown]
+
+
+def test_parts_may_be_separated_by_commas(tmp_path):
+    results = graded(ROOT / "questions", tmp_path / "results.json", "6.3,6.7")
+    assert set(points(results)) == {"6.3", "6.7"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("sample.py", "return logits / temperature", "return logits * 1e38"),
+        ("likelihood.py", "return token_log_probs.sum().item()", "return 1e308"),
+    ],
+)
+def test_huge_values_make_no_warning_of_numpys(tmp_path, file, old, new):
+    results = graded(varied(tmp_path / "mine", file, (old, new)), tmp_path / "results.json", "6.4", "6.6")
+    assert "Warning" not in results["stdout"] + results["stderr"]

@@ -20,7 +20,7 @@ from tests.hw1.conftest import ALL_FILES, ANSWERS, FILES, change, run_main
 
 def test_a_full_run_leaves_every_artifact(full_run):
     out, process = full_run
-    assert process.returncode == 0, process.stderr
+    assert (process.returncode, process.stderr) == (0, "")
     assert {path.name for path in out.iterdir()} == ALL_FILES | {RECORD}
     for part, names in FILES.items():
         assert re.search(rf"^{re.escape(part)} +\d+\.\d  done +{re.escape(', '.join(names))}$", process.stdout, re.M)
@@ -153,6 +153,15 @@ def test_a_wrong_answer_is_one_line(questions, tmp_path, file, old, new, part, m
     assert message in process.stderr
     assert f"{file}" in process.stderr
     assert "src/" not in process.stderr
+
+
+@pytest.mark.parametrize("limit", ["-1e9", "1e9"])
+def test_a_classifier_that_never_decides_is_told(questions, tmp_path, limit):
+    change(questions / "classifier.py", "< -320", f"< {limit}")
+    process = run_main("--questions", questions, "--out", tmp_path / "submit", "--question", "6.5")
+    assert process.returncode == 0
+    assert f"6.5: classification returned {limit == '1e9'} for all 300 texts" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

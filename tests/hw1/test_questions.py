@@ -164,6 +164,14 @@ def test_marks_that_do_not_fit_are_refused(source):
         stub(source)
 
 
+@pytest.mark.parametrize("name", HOMEWORK.question_files)
+def test_the_button_of_an_editor_says_what_runs_the_file(name):
+    number = next(number for number in HOMEWORK.numbers if HOMEWORK.part(number).file == name)
+    process = subprocess.run([sys.executable, ROOT / "questions" / name], capture_output=True, text=True, check=False)
+    command = f"python main.py --model bundled --question {number}"
+    assert process.stderr == f"main.py runs this file; try: {command}\n"
+
+
 def test_questions_import_nothing_of_src():
     imports = "import questions.sample, questions.likelihood, questions.classifier, sys"
     code = f"{imports}; sys.exit(any(m.split('.')[0] == 'src' for m in sys.modules))"

@@ -1,5 +1,8 @@
 """Problem 6.5: is a text random?"""
 
+if __name__ == "__main__":
+    raise SystemExit("main.py runs this file; try: python main.py --model bundled --question 6.5")
+
 from torch import LongTensor, nn
 
 from questions.likelihood import log_likelihood

@@ -1,5 +1,8 @@
 """Problem 6.4: the log-likelihood of a text."""
 
+if __name__ == "__main__":
+    raise SystemExit("main.py runs this file; try: python main.py --model bundled --question 6.4")
+
 import torch
 from torch import LongTensor, nn
 
