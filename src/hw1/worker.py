@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import types
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,9 @@ class Worker(WorkerPlugin):
 
     def from_student(self, tensor: Tensor) -> Tensor:
         return _with_mark(tensor, _students_mark(), FILTERED)
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        return self._model.parameters()
 
     def fingerprint(self) -> Hashable:
         """Changes when a parameter's value, gradient or role changes, or when the model changes its mode."""

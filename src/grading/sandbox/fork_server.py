@@ -11,13 +11,24 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 
 import torch
 
 from src.errors import UserError
 from src.grading.sandbox import confine
-from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
+from src.grading.sandbox.messages import (
+    Compared,
+    CompareModel,
+    Ended,
+    EndWorker,
+    Forked,
+    ForkServerReady,
+    StartWorker,
+    Token,
+)
 from src.grading.sandbox.protocol import Message, receive, send
+from src.grading.sandbox.shared_model import SharedModel
 from src.grading.sandbox.worker import WorkerPlugin, serve_reader, serve_reference, serve_student
 
 
@@ -35,14 +46,22 @@ def serve(descriptor: int, module: str, model_name: str) -> None:
         gc.collect()
         gc.freeze()  # so that collecting garbage in a child does not copy the pages shared with this process
         send(control, ForkServerReady())
-        users: dict[int, int | None] = {}  # process id of a worker → its user id
+        workers: dict[int, _Worker] = {}  # by process id
         try:
             while True:
-                order: Message = receive(control, StartWorker, EndWorker)
-                send(control, _carry_out(order, control, plugin, users))
+                order: Message = receive(control, StartWorker, CompareModel, EndWorker)
+                send(control, _carry_out(order, control, plugin, workers))
         except (EOFError, OSError):
-            for process, user in users.items():
-                _end(process, 0, user)
+            for process, worker in workers.items():
+                _end(process, 0, worker.user)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What the fork server knows of a worker."""
+
+    user: int | None
+    model: SharedModel
 
 
 def connect(port: int, module: str, model_name: str) -> None:
@@ -72,15 +91,19 @@ def _serve_as(start: StartWorker, channel: socket.socket, plugin: WorkerPlugin) 
         serve_reference(channel, plugin)
 
 
-def _carry_out(order: Message, control: socket.socket, plugin: WorkerPlugin, users: dict[int, int | None]) -> Message:
+def _carry_out(order: Message, control: socket.socket, plugin: WorkerPlugin, workers: dict[int, _Worker]) -> Message:
     if isinstance(order, EndWorker):
-        return Ended(_end(order.process, order.patience, users.pop(order.process)))
+        return Ended(_end(order.process, order.patience, workers.pop(order.process).user))
+    if isinstance(order, CompareModel):
+        return Compared(workers[order.process].model.is_unchanged())
     assert isinstance(order, StartWorker)
     _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+    model = SharedModel(plugin.parameters() if order.role == "student" else ())
     process = os.fork()
     if process == 0:
+        model.use()
         _be_worker(order, control, plugin, *descriptors)
-    users[process] = order.user
+    workers[process] = _Worker(order.user, model)
     for descriptor in descriptors:
         os.close(descriptor)
     return Forked(process)

@@ -1,7 +1,7 @@
 """Every message between the grader, its fork server and its workers. A homework adds its own in `src/hwN/messages.py`.
 
-grader → fork server    StartWorker (with two descriptors), EndWorker
-fork server → grader    ForkServerReady, Forked, Ended
+grader → fork server    StartWorker (with two descriptors), CompareModel, EndWorker
+fork server → grader    ForkServerReady, Forked, Compared, Ended
 worker → grader         Token (only where it connects by itself), WorkerReady, then Returned or Raised for each Call
 grader → worker         StartWorker (only where it connects by itself), Call
 grader → reader         Unpack
@@ -56,6 +56,20 @@ class EndWorker(Message):
 
     process: int
     patience: float
+
+
+@dataclass(frozen=True)
+class CompareModel(Message):
+    """Is the model that a student worker uses still what it was?"""
+
+    process: int
+
+
+@dataclass(frozen=True)
+class Compared(Message):
+    """Whether it is."""
+
+    is_unchanged: bool
 
 
 @dataclass(frozen=True)

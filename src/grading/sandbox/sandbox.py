@@ -22,7 +22,16 @@ from src.grading.sandbox import confine, landlock
 from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
 from src.grading.sandbox.limits import can_limit
 from src.grading.sandbox.memory import MemoryLimit
-from src.grading.sandbox.messages import Ended, EndWorker, Forked, ForkServerReady, StartWorker, Token
+from src.grading.sandbox.messages import (
+    Compared,
+    CompareModel,
+    Ended,
+    EndWorker,
+    Forked,
+    ForkServerReady,
+    StartWorker,
+    Token,
+)
 from src.grading.sandbox.output import Output
 from src.grading.sandbox.places import close_to_others, copy_for, remove_files_of
 from src.grading.sandbox.protocol import M, Message, receive, send
@@ -209,7 +218,10 @@ class Sandbox:
             except SandboxError:
                 return -signal.SIGKILL
 
-        place = Place(Path(order.home), output)
+        def is_unchanged() -> bool:
+            return server.ask(CompareModel(process), Compared).is_unchanged
+
+        place = Place(Path(order.home), output, is_unchanged=is_unchanged)
         if order.role == "student":
             limit = order.limits.memory + order.limits.scratch_size  # its disk is in memory
             place = replace(place, process=process, memory=MemoryLimit(process, limit, _received_usage(ours)))

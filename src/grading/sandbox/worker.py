@@ -17,13 +17,13 @@ import random
 import socket
 import sys
 import traceback
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.errors import IntakeError, ProtocolError, StudentCodeError
 from src.grading import import_guard, student_code
@@ -87,8 +87,16 @@ class WorkerPlugin:
         """The inverse of `to_student`."""
         return tensor
 
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The weights of the model that student code may use."""
+        return ()
+
     def fingerprint(self) -> Hashable:
-        """Something that differs once student code has changed the model."""
+        """Something that differs once student code has changed the model by mistake.
+
+        It is computed in the student's process, where code that means to cheat can replace it. Whether the weights have
+        changed, the fork server sees from outside; see `shared_model.py`.
+        """
         return None
 
 
@@ -237,7 +245,10 @@ def as_tensor(array: Array) -> Tensor:
 
 
 def described(value: Any) -> tuple[str, str, Value, bool]:
-    """`value` as plain data: its kind, its type, its content (see `Returned`), and whether it requires a gradient."""
+    """`value` as plain data: its kind, its type, its content (see `Returned`), and whether it requires a gradient.
+
+    Student code can replace this function. What it can gain is what it could return as well: a value.
+    """
     if isinstance(value, Tensor) and value.is_complex():
         return "other", f"{value.dtype}", Foreign("complex tensor"), False
     if isinstance(value, Tensor):
