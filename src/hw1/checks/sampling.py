@@ -14,6 +14,7 @@ from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.evidence import Draws, Evidence, fits
 from src.hw1.hints.sampling import (
     FOLLOWING_MISTAKES,
+    NOT_IDS,
     REPEATED_DRAW,
     SHARED_DRAW,
     UNFILTERED,
@@ -22,7 +23,7 @@ from src.hw1.hints.sampling import (
     diagnose_power,
     diagnose_shape,
 )
-from src.hw1.hints.shared import first_that_applies
+from src.hw1.hints.shared import NOTHING, first_that_applies
 from src.hw1.messages import Ids
 from src.hw1.oracle import Asked, Floats, TableModel
 from src.hw1.trials import FEW, SMALL, Trial, first_contexts, followers, later_contexts, prompts_for, trials
@@ -101,10 +102,12 @@ def _ids_of_right_shape(test: GPT2Test, call: SampleCall, returned: Returned) ->
     expected = f"`sample` to return a LongTensor of shape ({rows}, {tokens} + {call.length})"
     ids = returned.value
     if returned.kind != "tensor" or not isinstance(ids, np.ndarray) or ids.dtype != np.int64:
-        test.lose(call.description, expected, returned.description(), reason="sample must return a LongTensor")
+        is_tensor = returned.kind == "tensor"
+        mistakes = [NOT_IDS] if is_tensor else [NOTHING] if returned.is_nothing else []
+        test.lose(call.description, expected, returned.description(), mistakes, "sample must return a LongTensor")
     if ids.shape != (rows, tokens + call.length):
-        mistakes = diagnose_shape(ids, call.prompts, call.length)
-        test.lose(call.description, expected, returned.description(), mistakes, "sample returns the wrong shape")
+        of_shape = diagnose_shape(ids, call.prompts, call.length)
+        test.lose(call.description, expected, returned.description(), of_shape, "sample returns the wrong shape")
     return ids
 
 

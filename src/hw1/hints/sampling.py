@@ -58,6 +58,10 @@ class ShapeCase:
         return self.ids.shape == shape and not np.array_equal(self.ids[:, :1], self.prompts[:, :1])
 
 
+NOT_IDS = Mistake(
+    "not token ids",
+    "the result holds other numbers than token ids; append the tokens that were drawn, not what they were drawn from",
+)
 SHAPE_MISTAKES = (
     Mistake(
         "not appended",
