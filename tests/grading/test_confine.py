@@ -15,7 +15,7 @@ import pytest
 
 from src.errors import SandboxError
 from src.grading.homework import Limits
-from src.grading.sandbox import client, confine, landlock, sandbox, seccomp, watch
+from src.grading.sandbox import client, confine, landlock, readable, seccomp, watch
 from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.output import KEPT, Output
 from src.grading.sandbox.sandbox import Sandbox
@@ -173,16 +173,37 @@ def test_a_folder_around_the_project_is_not_opened(monkeypatch, tmp_path):
     """As where the project lies in the virtual environment's folder."""
     for folder in ("venv/lib", "venv/project/staff", "venv/project/src"):
         (tmp_path / folder).mkdir(parents=True)
-    monkeypatch.setattr(sandbox, "ROOT", tmp_path / "venv" / "project")
-    opened = list(sandbox._without_project([str(tmp_path / "venv"), "/usr/lib", str(tmp_path / "venv" / "project")]))
+    monkeypatch.setattr(readable, "ROOT", tmp_path / "venv" / "project")
+    opened = list(readable.without_private([str(tmp_path / "venv"), "/usr/lib", str(tmp_path / "venv" / "project")]))
     assert opened == [str(tmp_path / "venv" / "lib"), "/usr/lib"]
 
 
-def test_nothing_is_graded_where_staff_can_be_read(monkeypatch):
+def test_a_private_folder_on_the_path_is_not_opened(monkeypatch, tmp_path):
+    """As where PYTHONPATH names it; but a virtual environment may lie in one."""
+    monkeypatch.setattr(readable, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "dist" / "venv"))
+    for folder in ("staff/hw1", "dist/venv/lib"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "staff")
+    found = [str(tmp_path / name) for name in ("staff/hw1", "link", "dist/venv/lib")]
+    assert list(readable.without_private(found)) == found[2:]
+    assert readable.private() == (str(tmp_path / "staff"), found[0])
+
+
+def test_a_python_around_the_project_excuses_nothing(monkeypatch, tmp_path):
+    (tmp_path / "project" / "staff").mkdir(parents=True)
+    monkeypatch.setattr(readable, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert readable.private() == (str(tmp_path / "project" / "staff"),)
+
+
+@pytest.mark.parametrize("folder", ["", "staff/hw1", "staff/hw1/hidden_tests.py"])
+def test_nothing_is_graded_where_staff_can_be_read(monkeypatch, folder):
     """The worker looks from inside, whatever the reason may be."""
-    monkeypatch.setattr(sandbox, "_without_project", lambda paths: [*paths, str(sandbox.ROOT)])
+    real = readable.system
+    monkeypatch.setattr(readable, "system", lambda: (*real(), str(readable.ROOT / folder)))
     with (
-        pytest.raises(SandboxError, match=r"student code could read .*staff here; grade as root"),
+        pytest.raises(SandboxError, match=r"student code could read .*staff.* here; grade as root"),
         Sandbox(HOMEWORK, SOLUTION, BUNDLED),
     ):
         pass

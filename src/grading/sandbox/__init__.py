@@ -8,6 +8,7 @@ protocol     how messages are sent, and checked on receipt
 messages     the messages
 confine      the rights that a process gives up; the list of what is covered, and what is not
 landlock     which files it can open
+readable     which these are, and which are private
 seccomp      which system calls it can make
 memory       how much memory it may use
 watch        what the grader looks at while it runs: files, memory, threads

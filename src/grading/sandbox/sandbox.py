@@ -8,17 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from src.errors import ProtocolError, SandboxError
 from src.files import ROOT
 from src.grading.homework import Homework, Limits
-from src.grading.sandbox import confine, landlock
+from src.grading.sandbox import confine, landlock, readable
 from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
 from src.grading.sandbox.limits import can_limit
 from src.grading.sandbox.memory import MemoryLimit
@@ -38,13 +37,7 @@ from src.grading.sandbox.protocol import M, Message, receive, send
 from src.grading.time_budget import slowness
 
 MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
-PRIVATE = ("staff", "tests", ".git", "dist")  # what a student worker may never read
 _SHARED = ("src/__init__.py", "src/errors.py", "src/files.py")  # what the packages of src/ have in common
-_SYSTEM = (
-    "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/lib", "/lib64",
-    "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system/cpu",
-)  # fmt: skip
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _BOOT = (
     "import os, sys; sys.path[:0] = [sys.argv.pop(1)]; "
     "sys.path += [p for p in sys.argv.pop(1).split(os.pathsep) if p not in sys.path]; "
@@ -82,7 +75,7 @@ class Sandbox:
         self._reference: WorkerClient | None = None
         self._spare: WorkerClient | None = None  # without fork, a worker is used again as long as it lives
         self._weaknesses: list[str] = []
-        needed = [*_library(), str(self._scratch.parent)]
+        needed = [*readable.library(), str(self._scratch.parent)]
         self._closed = [path for path in needed if not confine.is_open_to_others(path)] if self.user else []
         self._keep_reading = bool(landlock.version() and self._closed)
 
@@ -112,7 +105,7 @@ class Sandbox:
                 f"{self._closed[0]}: is closed to other users, such as the one who runs student code, and this kernel "
                 "has no Landlock, with which it could be opened to that one alone; use a Python that all users can read"
             )
-        close_to_others([ROOT / name for name in PRIVATE])
+        close_to_others([ROOT / name for name in readable.PRIVATE])
 
     def __exit__(self, *_: object) -> None:
         for worker in (self._reference, self._spare):
@@ -188,10 +181,10 @@ class Sandbox:
         read = str(source or self.questions)
         order = StartWorker(
             role=role, questions=read, home=str(home), user=self.user, keep_reading=self._keep_reading,
-            readable=(*_without_project((*_library(), *_SYSTEM)), read, *map(str, project)),
-            writable=(str(home), *_DEVICES), forbidden=() if is_reader else self.homework.closed_packages,
+            readable=(*readable.system(), read, *map(str, project)),
+            writable=(str(home), *readable.DEVICES), forbidden=() if is_reader else self.homework.closed_packages,
             limits=limits or self.homework.limits,
-            private=(str(ROOT / "staff"),) if self.forks else (),
+            private=readable.private() if self.forks else (),
         )  # fmt: skip
         worker = self._fork(self._server, order) if self._server else self._spawn(order)
         worker.await_ready()
@@ -365,23 +358,3 @@ def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]
         return process.wait()
 
     return end
-
-
-def _library() -> list[str]:
-    """Where Python and its packages lie."""
-    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    places |= {path for path in sys.path if path and not ROOT.is_relative_to(path) and os.path.isdir(path)}
-    places |= {path for path in (sys.prefix, sys.base_prefix) if path not in ("/", "/usr", "/usr/local")}
-    return sorted(places - {str(ROOT)})
-
-
-def _without_project(paths: Iterable[str]) -> Iterator[str]:
-    """These files and folders, and in the place of one that contains the project, what is in it beside the project.
-
-    Landlock can allow a folder, but not forbid one that is in it.
-    """
-    for path in paths:
-        if not ROOT.is_relative_to(Path(path).resolve()):
-            yield path
-        elif Path(path).resolve() != ROOT:
-            yield from _without_project(str(inside) for inside in Path(path).iterdir())
