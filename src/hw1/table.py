@@ -115,7 +115,7 @@ def ladder(vocab_size: int, peaked: bool) -> NDArray[np.float32]:
             is drawn. Otherwise like numbers drawn from a normal distribution, as for logits of a network.
     """
     one, two = np.divmod(np.arange(SHAPES)[:, None], 8)
-    rank, offset = np.arange(vocab_size), (np.arange(SHAPES)[:, None] * 37 % SHAPES) / SHAPES * 6 - 3
+    rank, offset = np.arange(vocab_size), (np.arange(SHAPES)[:, None] * 37 % SHAPES) / SHAPES * 6
     if peaked:
         logits = (
             5 - (1.0 + 0.5 * one / 7) * math.log(vocab_size) * (rank > 0) - (0.2 + 1.8 * two / 7) * rank / vocab_size

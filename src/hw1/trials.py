@@ -85,7 +85,7 @@ def trial(rng: np.random.Generator, sizes: Sequence[int], kept: float, repeats: 
 
 def gpt2_size(rng: np.random.Generator, alone: bool = False) -> list[Trial]:
     """A trial with as many tokens as GPT-2 has: what is added to each probability adds up."""
-    return [replace(trial(rng, (50257,), 40 / 50257, *((2, 40) if alone else (20, 4))), alone=alone)]
+    return [replace(trial(rng, (50257,), 40 / 50257, *((2, 50) if alone else (20, 5))), alone=alone)]
 
 
 def prompts_for(rng: np.random.Generator, model: TableModel, count: int = 2) -> Ids:

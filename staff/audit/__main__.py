@@ -20,7 +20,7 @@ from pathlib import Path
 
 from src.errors import run_command
 from src.files import ROOT, write_file
-from staff.audit import faults, fuzz, mutants, table
+from staff.audit import faults, fuzz, mutants, power, table
 from staff.audit.case import KINDS, load_all
 from staff.audit.many import Graders
 from staff.audit.run import Audit
@@ -92,6 +92,10 @@ def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> list[C
     for case in sorted(load_all(subject), key=lambda case: KINDS.index(case.kind), reverse=True):
         if wanted(f"{case.kind}/{case.name}"):
             audit.add_case(case, args.seeds)
+    if wanted("power/sample"):
+        audit.add_check(
+            "power", "sample", power.problems.__doc__ or "", lambda _: power.problems(seeds=50, gradings=200)
+        )
     if wanted("mutants"):
         mutation = mutants.Mutation(subject)
         audit.add_tasks(mutation.tasks(audit.graders, audit.folder))

@@ -15,6 +15,7 @@ TITLES = {
     "wrong": "wrong answers, their points and their hint",
     "hostile": "hostile submissions, the points that they deserve",
     "fault": "faults on the grader's side",
+    "power": "wrong draws, simulated, that must lose points",
     "fuzz": "readers of untrusted input, fuzzed",
 }
 LEAST_HINTS = 0.9  # of what fails by a value, so many get a hint

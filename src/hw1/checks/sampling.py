@@ -14,6 +14,7 @@ from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.evidence import Draws, Evidence, fits
 from src.hw1.hints.sampling import (
     FOLLOWING_MISTAKES,
+    GREEDY,
     NOT_IDS,
     REPEATED_DRAW,
     SHARED_DRAW,
@@ -195,7 +196,10 @@ def _diagnosed(test: GPT2Test, trial: Trial, ids: Ids, seen: Sequence[Draws]) ->
         return mistakes
     mistakes = diagnose_power(seen, trial.temperature) if trial.temperature else ()
     mistakes = mistakes or diagnose_draws([*first_contexts(trial, ids, logits), *later_contexts(trial, ids)])
-    if not mistakes or (tuple(mistakes) == (UNFILTERED,) and not any(each.outside for each in seen)):
+    is_refuted = (tuple(mistakes) == (UNFILTERED,) and not any(each.outside for each in seen)) or (
+        tuple(mistakes) == (GREEDY,) and any(each.drawn.any() for each in seen)
+    )
+    if not mistakes or is_refuted:
         return diagnose_power(seen, trial.temperature)
     if trial.alone and tuple(mistakes) == (SHARED_DRAW,):  # there is only one prompt
         return (REPEATED_DRAW,)

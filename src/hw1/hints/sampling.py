@@ -154,6 +154,11 @@ def _softmax_over_the_batch(case: DrawsCase) -> Floats | None:
     return np.asarray(share / share.sum())
 
 
+GREEDY = Mistake(
+    "greedy",
+    "it looks as if the most likely token is always taken; draw at random, with the model's probabilities",
+    (_greedy,),
+)
 SHARPENED = Mistake(
     "sharpened",
     "the draws follow a power of the probabilities, not the probabilities themselves",
@@ -162,11 +167,7 @@ SHARPENED = Mistake(
 
 # Each variant gives the probabilities (V,) of the first token; None where this case cannot show the mistake.
 DRAW_MISTAKES = (
-    Mistake(
-        "greedy",
-        "it looks as if the most likely token is always taken; draw at random, with the model's probabilities",
-        (_greedy,),
-    ),
+    GREEDY,
     Mistake(
         "uniform",
         "all tokens are drawn equally often; over which axis does your softmax sum to 1?",
