@@ -88,5 +88,5 @@ def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, 
             expected, got = frequencies("the new token", np.exp(log_p[0]), draws.counts[0].astype(np.float64))
             test.lose(call.description, expected, got, reason=WRONG_DRAWS_ALONE)
     except PointsLost as lost:
-        if lost.reason not in test.reasons_of(SamplingTest.part):
+        if not test.reasons_of(SamplingTest.part) & {lost.reason, WRONG_DRAWS_ALONE}:
             raise
