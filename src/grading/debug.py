@@ -96,7 +96,7 @@ class LocalWorker:
         is_first = self._calls == 0
         call = Call(
             file, function, arguments, seed=self._runner.seed + self._calls, fresh=is_first, watch=watch,
-            stand_in=stand_in if is_first else None,
+            stand_in=stand_in,
         )  # fmt: skip
         self._calls += 1
         self._channel.answerer = answerer

@@ -67,11 +67,12 @@ class RemotePast(Reference):
 
 
 @dataclass(frozen=True)
-class RightLikelihoods(Reference):
-    """Stands in for `log_likelihood`: the right value for each of these texts."""
+class RightLikelihood(Reference):
+    """Stands in for `log_likelihood`: the right value for one text under one model."""
 
-    texts: tuple[tuple[int, ...], ...]
-    values: tuple[float, ...]  # nats
+    model: Reference
+    text: tuple[int, ...]
+    value: float  # nats
 
 
 # --- a worker's question to a table model ---

@@ -123,7 +123,7 @@ class WorkerClient:
             arguments: plain values, arrays (which become tensors), and references to objects of the worker
             seconds: of wall-clock time that it may take
             answerer: answers the questions that the worker asks meanwhile
-            stand_in: replaces another part's function; set by the first call to a worker, it holds for all
+            stand_in: replaces another part's function in this call; give one to all calls of a worker, or to none
             watch: also find out whether the model was changed
 
         Raises:
@@ -131,7 +131,7 @@ class WorkerClient:
         """
         deadline = time.monotonic() + seconds
         seed, fresh = self._seed + self._calls, self.fresh
-        call = Call(file, function, arguments, seed, fresh, watch, stand_in if fresh else None)
+        call = Call(file, function, arguments, seed, fresh, watch, stand_in)
         self._printed_before = len(self._printed()) if fresh else self._printed_before
         self._calls += 1
         self.fresh = False

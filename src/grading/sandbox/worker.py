@@ -75,8 +75,8 @@ class WorkerPlugin:
         """The object for which `reference` stands; it may ask the grader over `channel`."""
         raise ProtocolError(f"nothing stands behind {type(reference).__name__}")
 
-    def stand_in(self, questions: Path, replacement: Reference) -> None:
-        """Replace another part's function in the student's modules."""
+    def stand_in(self, questions: Path, replacement: Reference, channel: Channel) -> None:
+        """Replace another part's function in the student's modules, for one call."""
         raise ProtocolError(f"{type(replacement).__name__} replaces nothing")
 
     def to_student(self, tensor: Tensor) -> Tensor:
@@ -182,7 +182,7 @@ def returned(call: Call, plugin: WorkerPlugin, questions: Path, channel: Channel
     if call.fresh:
         student_code.forget()
     if call.stand_in is not None:
-        plugin.stand_in(questions, call.stand_in)
+        plugin.stand_in(questions, call.stand_in, channel)
     function = student_code.load_function(questions, call.file, call.function)
     arguments = [_argument(value, plugin, channel) for value in call.arguments]
     before = plugin.fingerprint() if call.watch else None

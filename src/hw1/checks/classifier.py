@@ -1,28 +1,38 @@
 """The tests of `classification`: does it tell random letters from written text?"""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
+from numpy.typing import NDArray
 
 from src.errors import PointsLost
 from src.files import ROOT
 from src.grading.part_test import hint_of
-from src.hw1.checks.base import GPT2Test
+from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.checks.likelihood import SENTENCE, LikelihoodTest
 from src.hw1.dataset import DATASETS, NEURIPS, RANDOM, SHAKESPEARE, Dataset, read_pieces
-from src.hw1.hints.classifier import NOT_A_BOOL, NOT_A_DECISION, diagnose_decisions
-from src.hw1.messages import Ids, RightLikelihoods
+from src.hw1.fated import TOKENS, FatedModel
+from src.hw1.hints.classifier import MODEL_NOT_ASKED, NOT_A_BOOL, NOT_A_DECISION, diagnose_decisions
+from src.hw1.messages import Ids, RightLikelihood
 from src.hw1.oracle import log_likelihood
+
+Decisions = NDArray[np.bool_]
+
+FATED_TEXTS = 40  # of the test model
+NO_LUCK = (
+    0.6  # a smaller share of right decisions on them could be guessed; a coin gets so much once in 10,000 gradings
+)
 
 
 class ClassifierTest(GPT2Test):
     """`classification` returns True for random letters and False for plays and abstracts.
 
     It calls your `log_likelihood`. Where that earns less than all points, a right `log_likelihood` takes the place of
-    yours for another try, and the better result counts: a mistake in `log_likelihood` costs no points here.
+    yours for another try, and the better result counts: a mistake in `log_likelihood` costs no points here. It does so
+    only for the model and the text that `classification` was given.
     """
 
     part = "6.5"
@@ -31,7 +41,7 @@ class ClassifierTest(GPT2Test):
     @number("6.5.1")
     @weight(2.5)
     def test_pieces(self) -> None:
-        """Tells random letters from plays and abstracts"""
+        """Tells random letters from plays and abstracts, by the model's opinion of them"""
         earn_by_decisions(self, {dataset: read_pieces(ROOT / "data" / dataset.file)[::12] for dataset in DATASETS})
 
     @number("6.5.2")
@@ -39,6 +49,16 @@ class ClassifierTest(GPT2Test):
     def test_type(self) -> None:
         """Returns True or False, and leaves the model as it was"""
         check_type(self, SENTENCE)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What `classification` is asked."""
+
+    description: str
+    model: LanguageModel
+    ids: Sequence[Ids]  # (T,) each
+    log_p: Callable[[], Sequence[float]]  # the log-likelihood of each
 
 
 @dataclass(frozen=True)
@@ -50,20 +70,24 @@ class _Attempt:
 
 
 def earn_by_decisions(test: GPT2Test, texts: Mapping[Dataset, Sequence[str]]) -> None:
-    """Earn a share of the test's points by the decisions on `texts`.
+    """Earn a share of the test's points by the decisions on `texts`, and on texts of a test model.
 
-    It is the share of the random letters that were found, minus the share of plays or of abstracts, whichever is
-    larger, that were taken for random: nothing for calling all texts the same. See `ClassifierTest` for the
-    `log_likelihood` that is used.
+    Of `texts`, it is the share of the random letters that were found, minus the share of plays or of abstracts,
+    whichever is larger, that were taken for random: nothing for calling all texts the same. A test model decides at
+    random, in each grading anew, which texts are likely: only who asks it can tell. The smaller share counts. See
+    `ClassifierTest` for the `log_likelihood` that is used.
     """
     labelled = [(dataset, text) for dataset, of_dataset in texts.items() for text in of_dataset]
     secrets.SystemRandom().shuffle(labelled)  # an order that nobody can know
     kinds = [dataset for dataset, _ in labelled]
     ids = test.encode([text for _, text in labelled])
-    attempt = _decide(test, kinds, ids, None)
+    counts = ", ".join(f"{kinds.count(dataset)} of {dataset.label}" for dataset in DATASETS)
+    real = _Texts(f"{len(kinds)} texts, {counts}", test.gpt2, ids, lambda: _likelihoods(test.gpt2, ids))
+    fated = FatedModel(FATED_TEXTS, test.rng)
+    attempt = _decide(test, real, kinds, fated, has_stand_in=False)
     if attempt.share < 1:
         test.start_afresh()  # the classifier has imported the student's function already
-        attempt = _better(attempt, _decide(test, kinds, ids, _right_likelihoods(test, ids)))
+        attempt = _better(attempt, _decide(test, real, kinds, fated, has_stand_in=True))
     test.partly_lost = attempt.lost
     if attempt.lost is not None and attempt.share == 0:
         raise attempt.lost
@@ -82,46 +106,85 @@ def _is_same(own: PointsLost, with_stand_in: PointsLost) -> bool:
     return own.got == with_stand_in.got or (own.hint != "" and own.hint == with_stand_in.hint)
 
 
-def _decide(
-    test: GPT2Test, kinds: Sequence[Dataset], ids: Sequence[Ids], stand_in: RightLikelihoods | None
-) -> _Attempt:
-    counts = ", ".join(f"{kinds.count(dataset)} of {dataset.label}" for dataset in DATASETS)
-    input = f"`classification` of {len(kinds)} texts, {counts}{_note(stand_in)}"
+def _decide(test: GPT2Test, real: _Texts, kinds: Sequence[Dataset], fated: FatedModel, has_stand_in: bool) -> _Attempt:
+    """What the student's decisions earn on `real` texts of these kinds, and on those of a test model."""
+    asked = _Texts(
+        f"{len(fated.texts)} texts of {TOKENS} random tokens, with {fated.description}", fated, fated.texts,
+        lambda: fated.log_p,
+    )  # fmt: skip
+    try:
+        attempt = _earned_by_kind(test, real, kinds, has_stand_in)
+        return min(attempt, _earned_by_model(test, asked, fated.unlikely, has_stand_in), key=lambda each: each.share)
+    except PointsLost as lost:
+        return _Attempt(0.0, lost)
+
+
+def _earned_by_kind(test: GPT2Test, texts: _Texts, kinds: Sequence[Dataset], has_stand_in: bool) -> _Attempt:
     written = f"{SHAKESPEARE.label} and {NEURIPS.label}"
     expected = f"True for {RANDOM.label}, False for {written}"
-    decisions: dict[Dataset, list[bool]] = {dataset: [] for dataset in DATASETS}
-    for dataset, text in zip(kinds, ids, strict=True):
-        arguments = (test.gpt2.reference, text[None])
-        try:
-            returned = test.call(input, "classifier.py", "classification", *arguments, stand_in=stand_in)
-        except PointsLost as lost:
-            return _Attempt(0.0, lost)
-        value = returned.number()
-        if value not in (0.0, 1.0):
-            hint, reason = NOT_A_DECISION.hint, "classification must return True or False"
-            return _Attempt(0.0, PointsLost(input, expected, returned.description(), hint, reason))
-        decisions[dataset].append(value == 1.0)
-    shares = {dataset: float(np.mean(of_dataset)) for dataset, of_dataset in decisions.items()}
+    decisions = _decisions(test, texts, expected, has_stand_in)
+    shares = {dataset: float(decisions[[kind == dataset for kind in kinds]].mean()) for dataset in DATASETS}
     share = max(0.0, shares[RANDOM] - max(shares[SHAKESPEARE], shares[NEURIPS]))
     if share == 1:
         return _Attempt(share, None)
     got = "True for " + ", ".join(f"{shares[dataset]:.0%} of {dataset.label}" for dataset in DATASETS)
     hint = hint_of(diagnose_decisions(shares))
-    return _Attempt(share, PointsLost(input, expected, got, hint, "some decisions are wrong"))
+    return _Attempt(share, PointsLost(_input(texts, has_stand_in), expected, got, hint, "some decisions are wrong"))
 
 
-def _note(stand_in: RightLikelihoods | None) -> str:
+def _earned_by_model(test: GPT2Test, texts: _Texts, unlikely: Decisions, has_stand_in: bool) -> _Attempt:
+    expected = "True for all unlikely texts, False for all likely ones"
+    decisions = _decisions(test, texts, expected, has_stand_in)
+    found, mistaken = float(decisions[unlikely].mean()), float(decisions[~unlikely].mean())
+    share = found - mistaken if found - mistaken >= NO_LUCK else 0.0
+    if share == 1:
+        return _Attempt(share, None)
+    got = f"True for {found:.0%} of the unlikely texts and {mistaken:.0%} of the likely ones"
+    hint = "" if share else MODEL_NOT_ASKED.hint
+    return _Attempt(share, PointsLost(_input(texts, has_stand_in), expected, got, hint, "some decisions are wrong"))
+
+
+def _decisions(test: GPT2Test, texts: _Texts, expected: str, has_stand_in: bool) -> Decisions:
+    """The decision on each of `texts`.
+
+    Raises:
+        PointsLost: there is none.
+    """
+    input, reference, decisions = _input(texts, has_stand_in), texts.model.reference, []
+    stand_ins = _stand_ins(texts) if has_stand_in else [None] * len(texts.ids)
+    for ids, stand_in in zip(texts.ids, stand_ins, strict=True):
+        returned = test.call(
+            input, "classifier.py", "classification", reference, ids[None], answerer=texts.model.answerer,
+            stand_in=stand_in,
+        )  # fmt: skip
+        value = returned.number()
+        if value not in (0.0, 1.0):
+            reason = "classification must return True or False"
+            raise PointsLost(input, expected, returned.description(), NOT_A_DECISION.hint, reason)
+        decisions.append(value == 1.0)
+    return np.array(decisions)
+
+
+def _input(texts: _Texts, has_stand_in: bool) -> str:
+    return f"`classification` of {texts.description}{_note(has_stand_in)}"
+
+
+def _note(has_stand_in: bool) -> str:
     """What the student has to know about `log_likelihood` in such a call."""
-    if stand_in is None:
+    if not has_stand_in:
         return ""
     own = f"yours ({LikelihoodTest.part})"
     return f"; a right `log_likelihood` took the place of {own}, so that a mistake there costs nothing here"
 
 
-def _right_likelihoods(test: GPT2Test, texts: Sequence[Ids]) -> RightLikelihoods:
-    """What takes the place of the student's `log_likelihood`."""
-    values = [log_likelihood(test.gpt2.logits(ids[None])[0], ids) for ids in texts]
-    return RightLikelihoods(tuple(tuple(ids.tolist()) for ids in texts), tuple(values))
+def _stand_ins(texts: _Texts) -> list[RightLikelihood]:
+    """What takes the place of the student's `log_likelihood`, for each text."""
+    values = zip(texts.ids, texts.log_p(), strict=True)
+    return [RightLikelihood(texts.model.reference, tuple(ids.tolist()), value) for ids, value in values]
+
+
+def _likelihoods(model: LanguageModel, texts: Sequence[Ids]) -> list[float]:
+    return [log_likelihood(model.logits(ids[None])[0], ids) for ids in texts]
 
 
 def check_type(test: GPT2Test, text: str) -> None:
@@ -131,14 +194,16 @@ def check_type(test: GPT2Test, text: str) -> None:
         _check_decision(test, ids, None)
     except PointsLost as own:  # perhaps only because of the student's own `log_likelihood`
         test.start_afresh()
+        (stand_in,) = _stand_ins(_Texts("", test.gpt2, [ids], lambda: _likelihoods(test.gpt2, [ids])))
         try:
-            _check_decision(test, ids, _right_likelihoods(test, [ids]))
+            _check_decision(test, ids, stand_in)
         except PointsLost as lost:
             raise (own if _is_same(own, lost) else lost) from None
 
 
-def _check_decision(test: GPT2Test, ids: Ids, stand_in: RightLikelihoods | None) -> None:
-    input, arguments = f"`classification` of one text{_note(stand_in)}", (test.gpt2.reference, ids[None])
+def _check_decision(test: GPT2Test, ids: Ids, stand_in: RightLikelihood | None) -> None:
+    input = f"`classification` of one text{_note(stand_in is not None)}"
+    arguments = (test.gpt2.reference, ids[None])
     returned = test.call(input, "classifier.py", "classification", *arguments, stand_in=stand_in, watch=True)
     if returned.model_changed:
         test.lose(input, "the model to stay as it was", "the model was changed", reason="the model was changed")

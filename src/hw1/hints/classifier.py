@@ -13,6 +13,12 @@ NOT_A_DECISION = Mistake(
 )
 NOT_A_BOOL = Mistake("not a bool", "the decision may be right, but it is not a Python bool yet")
 
+MODEL_NOT_ASKED = Mistake(
+    "model not asked",
+    "the decision does not follow the model; compare `log_likelihood` of the model and text that you are given with a "
+    "number",
+)
+
 
 @dataclass(frozen=True)
 class DecisionsCase:
