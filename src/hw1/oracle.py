@@ -6,9 +6,9 @@ a worker's questions; it also remembers them, so that a test can see what the st
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,6 +42,13 @@ class Asked:
 
     ids: CompactIds
     past: CompactIds | None
+
+
+class AnswersTexts(Protocol):
+    """A language model, as far as the right answers need it."""
+
+    def logits(self, ids: Ids) -> Logits:
+        """What it answers to `ids` (B, T): logits (B, T, V)."""
 
 
 class TableModel:
@@ -137,6 +144,11 @@ class LocalTableModel(TableModel):
         return LocalModel(self.vocab_size, self.seed, self.n_ctx)
 
 
+def seed_from(rng: np.random.Generator) -> int:
+    """A seed for a table model."""
+    return int(rng.integers(2**32))
+
+
 def log_softmax(logits: ArrayLike) -> Floats:
     """log p of each entry along the last axis, float64."""
     values = np.asarray(logits, dtype=np.float64)
@@ -159,21 +171,36 @@ def top_k(logits: ArrayLike, k: int) -> Floats:
     return np.where(values < smallest, -np.inf, values)
 
 
-def log_likelihood(logits: ArrayLike, ids: Sequence[int] | Ids) -> float:
-    """log p of the tokens `ids` (T,) after the first, given the model's `logits` (T, V) for them, in nats."""
-    log_p = log_softmax(logits)
-    return math.fsum(log_p[i - 1, ids[i]] for i in range(1, len(ids)))
+def shares(logits: Iterable[float], k: int = 0) -> dict[int, float]:
+    """Token → probability, of those with the k largest logits (0: of all), by listing them."""
+    largest = sorted(enumerate(logits), key=lambda each: each[1], reverse=True)[: k or None]
+    weights = {token: math.exp(logit - largest[0][1]) for token, logit in largest}
+    total = math.fsum(weights.values())
+    return {token: weight / total for token, weight in weights.items()}
 
 
-def marginal(log_first: Floats, log_second: Floats, temperature: float) -> Floats:
-    """log p_T(first token), (K,), of the joint distribution of two tokens scaled by a temperature.
+def log_likelihood(model: AnswersTexts, ids: Ids) -> float:
+    """log p of the tokens `ids` (T,) after the first, in nats: at each place, all tokens that could come are listed."""
+    answers = model.logits(ids[None])[0].tolist()
+    return math.fsum(math.log(shares(answer)[token]) for answer, token in zip(answers, ids[1:].tolist(), strict=False))
 
-    Args:
-        log_first: log p(a), (K,)
-        log_second: log p(b | a), (K, V)
-    """
-    joint = (log_first[:, None] + log_second) / temperature
-    return log_softmax(log_sum_exp(joint))
+
+def pairs_after(model: AnswersTexts, ids: Ids, k: int) -> dict[tuple[int, int], float]:
+    """(a, b) → p(a, b) of the two tokens after `ids` (T,), each from the top k: all pairs are listed."""
+    found: dict[tuple[int, int], float] = {}
+    for a, p in shares(model.logits(ids[None])[0, -1].tolist(), k).items():
+        after = model.logits(np.append(ids, a)[None])[0, -1].tolist()
+        found |= {(a, b): p * q for b, q in shares(after, k).items()}
+    return found
+
+
+def scaled_marginal(pairs: Mapping[tuple[int, int], float], temperature: float) -> dict[int, float]:
+    """First token → its probability when the joint distribution of `pairs` is scaled: pair by pair."""
+    weights: dict[int, float] = {}
+    for (a, _), p in pairs.items():
+        weights[a] = weights.get(a, 0.0) + p ** (1 / temperature)
+    total = math.fsum(weights.values())
+    return {a: weight / total for a, weight in weights.items()}
 
 
 def close(got: float, expected: float) -> bool:

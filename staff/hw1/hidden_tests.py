@@ -7,7 +7,6 @@ published (`VISIBILITY`), and a hint that a visible test has given them, too; ne
 import json
 from dataclasses import replace
 
-import numpy as np
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
 from src.files import ROOT
@@ -15,7 +14,7 @@ from src.hw1 import trials
 from src.hw1.checks import classifier, horizon, likelihood, sampling, temperature
 from src.hw1.checks.base import GPT2Test
 from src.hw1.dataset import DATASETS, read_snippets
-from src.hw1.oracle import LocalTableModel, TableModel
+from src.hw1.oracle import LocalTableModel, TableModel, seed_from
 
 VISIBILITY = "after_published"  # or "visible", "hidden", "after_due_date"
 HIDDEN = hide_errors("This test is hidden.")
@@ -63,8 +62,8 @@ class HiddenLikelihoodTest(GPT2Test):
     @HIDDEN
     def test_table(self) -> None:
         """Right for the shortest texts and for long ones (hidden)"""
-        texts = [np.random.default_rng(7401 + n).integers(0, 13, n) for n in (2, 2, 3, 17, 64)]
-        likelihood.check_values(self, TableModel(13, seed=7402), texts)
+        texts = [self.rng.integers(0, 13, n) for n in (2, 2, 3, 17, 64)]
+        likelihood.check_values(self, TableModel(13, seed_from(self.rng)), texts)
 
     @number("6.4.4")
     @weight(2)
@@ -102,9 +101,9 @@ class HiddenTemperatureTest(GPT2Test):
     @HIDDEN
     def test_scaling(self) -> None:
         """Right at other temperatures, for a whole batch, without damage to the caller's logits (hidden)"""
-        ids = np.array([[1, 2, 3], [9, 0, 9], [4, 4, 4], [0, 7, 1]])
-        temperature.check_scaling(self, TableModel(10, seed=7601), ids, 6, (0.25, 1.0, 1.7, 6.0), untouched=True)
-        temperature.check_scaling(self, TableModel(10, seed=7602), ids[:1], 0, (0.6,), untouched=True)
+        model, ids = TableModel(10, seed_from(self.rng)), self.rng.integers(0, 10, (4, 3))
+        temperature.check_scaling(self, model, ids, 6, (0.25, 1.0, 1.7, 6.0), untouched=True)
+        temperature.check_scaling(self, model, ids[:1], 0, (self.rng.uniform(0.5, 0.7),), untouched=True)
         trial = trials.trial(self.rng, trials.SMALL, 0.7, repeats=1000, length=5)
         temperature.check_sampling(self, [replace(trial, temperature=float(self.rng.uniform(1.4, 2.2)))])
 
@@ -118,9 +117,10 @@ class HiddenHorizonTest(GPT2Test):
     @HIDDEN
     def test_horizon(self) -> None:
         """Right at other temperatures and with the bundled GPT-2 (hidden)"""
-        ids = np.array([[3, 3, 12, 5, 8]])
-        horizon.check_marginal(self, TableModel(14, seed=7701), ids, 6, (0.5, 1.0, 2.2))
-        horizon.check_marginal(self, TableModel(8, seed=7702), np.array([[6]]), 3, (0.8,))
-        horizon.check_sampling(self, LocalTableModel(11, seed=7750), np.array([[5, 2]]), 4, 0.6)
+        rng = self.rng
+        model = TableModel(14, seed_from(rng))
+        horizon.check_marginal(self, model, rng.integers(0, 14, (1, 5)), 6, (0.5, 1.0, rng.uniform(1.5, 3)))
+        horizon.check_marginal(self, TableModel(8, seed_from(rng)), rng.integers(0, 8, (1, 1)), 3, (0.8,))
+        horizon.check_sampling(self, LocalTableModel(11, seed_from(rng)), rng.integers(0, 11, (1, 2)), 4, 0.6)
         (text,) = self.encode(["The regret of this algorithm is bounded by the square root of the"])
         horizon.check_marginal(self, self.gpt2, text[None], self.config.top_k, (0.9,))

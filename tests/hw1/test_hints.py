@@ -92,7 +92,7 @@ def test_one_name_with_two_hints_is_an_error():
 
 def cases(*lengths: int) -> list[LikelihoodCase]:
     model, texts = TableModel(12, seed=1), [np.random.default_rng(n).integers(0, 12, n) for n in lengths]
-    return [LikelihoodCase(ids, log_likelihood(model.logits(ids[None])[0], ids), model.logits) for ids in texts]
+    return [LikelihoodCase(ids, log_likelihood(model, ids), model.logits) for ids in texts]
 
 
 TRIED = cases(4, 9, 30)
@@ -165,7 +165,7 @@ def test_right_likelihoods_are_not_taken_for_mistakes():
     ("value", "name"),
     [
         (lambda case: 1.00005 * case.right, "scaled"),  # hardly wrong: not an epsilon
-        (lambda case: log_likelihood(case.ask(case.ids[None])[0, 2:], case.ids[2:]), "part missing"),
+        (lambda case: case.right - log_likelihood(SimpleNamespace(logits=case.ask), case.ids[:3]), "part missing"),
         (lambda case: -3.0, "constant"),
         (lambda case: 0.0, "zero"),
         (lambda case: math.nan, "not a number"),
@@ -192,8 +192,7 @@ def test_cross_entropy_as_pytorch_gives_it_is_recognised():
 )
 def test_the_test_of_likelihoods_gives_the_hint(value, name):
     def answer(model, reference, ids):
-        right = log_likelihood(model.logits(ids)[0], ids[0])
-        return value(LikelihoodCase(ids[0], right, model.logits))
+        return value(LikelihoodCase(ids[0], log_likelihood(model, ids[0]), model.logits))
 
     assert hint_given(LikelihoodTest, "test_table", answer) == HINTS[name].hint
 

@@ -184,7 +184,7 @@ def _stand_ins(texts: _Texts) -> list[RightLikelihood]:
 
 
 def _likelihoods(model: LanguageModel, texts: Sequence[Ids]) -> list[float]:
-    return [log_likelihood(model.logits(ids[None])[0], ids) for ids in texts]
+    return [log_likelihood(model, ids) for ids in texts]
 
 
 def check_type(test: GPT2Test, text: str) -> None:

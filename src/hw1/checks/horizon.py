@@ -18,7 +18,15 @@ from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probab
 from src.hw1.evidence import Answer, Draws, Evidence, fits
 from src.hw1.hints.horizon import HorizonCase, diagnose_horizon
 from src.hw1.messages import Ids
-from src.hw1.oracle import Floats, LocalTableModel, TableModel, log_softmax, marginal, same_distribution, top_k
+from src.hw1.oracle import (
+    Floats,
+    LocalTableModel,
+    TableModel,
+    pairs_after,
+    same_distribution,
+    scaled_marginal,
+    seed_from,
+)
 
 TIMES = 300  # that `check_sampling` draws a token
 
@@ -32,7 +40,8 @@ class HorizonTest(GPT2Test):
     @weight(2.5)
     def test_horizon(self) -> None:
         """Scales the joint distribution of two tokens, and sums over the second"""
-        check_marginal(self, TableModel(12, seed=6701), np.array([[2, 7, 1]]), 5, (0.95, 0.6))
+        model, ids = TableModel(12, seed_from(self.rng)), self.rng.integers(0, 12, (1, 3))
+        check_marginal(self, model, ids, 5, (0.95, self.rng.uniform(0.4, 0.8)))
 
 
 def check_marginal(test: GPT2Test, model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> None:
@@ -59,16 +68,17 @@ def _everywhere(case: HorizonCase, vocab_size: int) -> Floats:
 
 def cases_of(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[HorizonCase]:
     """What the model answers after `ids` (1, T) and each of the top k tokens, for each temperature."""
-    logits = top_k(model.logits(ids)[0, -1], k)
-    candidates = np.flatnonzero(np.isfinite(logits))
+    pairs = pairs_after(model, ids[0], k)
+    candidates = np.array(sorted({a for a, _ in pairs}))
     longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
     second, alone = (model.logits(text)[:, -1] for text in (longer, candidates[:, None]))
-    first = logits[candidates]
-    log_second = log_softmax(top_k(second, k))
-    return [
-        HorizonCase(candidates, first, second, alone, marginal(log_softmax(first), log_second, t), k, t)
-        for t in temperatures
-    ]
+    first = model.logits(ids)[0, -1, candidates]
+    cases = []
+    for temperature in temperatures:
+        p = scaled_marginal(pairs, temperature)
+        right = np.log([p[a] for a in candidates.tolist()])
+        cases.append(HorizonCase(candidates, first, second, alone, right, k, temperature))
+    return cases
 
 
 def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, temperature: float) -> None:

@@ -270,11 +270,6 @@ def diagnose_horizon(got: Sequence[AnyFloats], cases: Sequence[HorizonCase]) -> 
     return (FILTER_LOST,) if any(is_lost) else ()
 
 
-def _is_reordered(got: AnyFloats, case: HorizonCase) -> bool:
-    """Whether the logits `got` (K,) are right but for their order."""
-    return np.allclose(np.sort(log_softmax(got)), np.sort(case.right), atol=2e-3)
-
-
 def _has_other_temperature(got: AnyFloats, case: HorizonCase) -> bool:
     """Whether the logits `got` (K,) are right for some temperature."""
 
