@@ -3,8 +3,8 @@
     python -m staff.release [--homework hw1]
 
 It refuses when a piece of the homework is missing, a stub differs from its reference answer, a document is stale, the
-reference answers lose a point, the stubs earn one, or the starter holds a line of the answers, of the hidden tests or
-of the labels.
+reference answers lose a point, the stubs earn one, a function of the starter is an answer, or the starter holds a line
+of the answers, of the hidden tests or of the labels.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from src.files import ROOT, shown, write_file
 from src.grading.homework import Homework
 from src.model.config import BUNDLED
 from staff.declaration import check_complete, load_homework, solution_folder
+from staff.leaks import answers_in, probes_of
 from staff.make_stubs import END, START, stubs
 from staff.tables import stale_documents
 
@@ -64,6 +65,7 @@ def main() -> None:
     check_complete(homework)
     check_current(homework)
     check_points(homework)
+    check_answers(homework)
     release_starter(homework, args.out)
     release_autograder(homework, args.out, args.cpu_index)
     for name in (homework.starter_name, AUTOGRADER_ZIP):
@@ -105,6 +107,17 @@ def check_points(homework: Homework) -> None:
             if test["score"] != (test["max_score"] if all_points else 0):
                 scores = f"{test['score']:g} of {test['max_score']:g}"
                 raise ReleaseError(f"{folder}: gets {scores} in {test['number']} {test['name']}")
+
+
+def check_answers(homework: Homework) -> None:
+    """Try each function that students get as an answer.
+
+    Raises:
+        ReleaseError: one of them is.
+    """
+    print(f"trying the functions of {homework.package} as answers")
+    if found := answers_in(homework.package, probes_of(homework)):
+        raise ReleaseError(f"{found[0]}, and students get it; compute the value in another way, or move it to staff/")
 
 
 def release_starter(homework: Homework, out: Path) -> None:
