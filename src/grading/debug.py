@@ -14,6 +14,7 @@ from typing import Any
 from src.errors import IntakeError, ProtocolError
 from src.files import ROOT, shown
 from src.grading.homework import Homework
+from src.grading.import_guard import forbid_in_student_code
 from src.grading.intake import Submission
 from src.grading.part_test import ErrorInfo, Grading, PartTest, derived_seed
 from src.grading.results import describe, suite, test_classes
@@ -35,6 +36,7 @@ def debug(homework: Homework, folder: Path, parts: Collection[str], model_name: 
         raise IntakeError(f"--debug --submission {folder}: name a folder of your own code, which gets all your rights")
     questions = folder / "questions" if (folder / "questions").is_dir() else folder
     print(NOTICE, flush=True)
+    forbid_in_student_code(homework.closed_packages)
     if folder != ROOT:
         print(f"debug: the code in {shown(folder)} gets all of your rights; run only your own", flush=True)
     runner = ThisProcess(homework, model_name, questions, derived_seed(seed, "student code"))

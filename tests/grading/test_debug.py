@@ -55,6 +55,11 @@ def test_debug_says_what_the_sandbox_says_and_hides_hidden_tests(tmp_path):
         assert line in process.stdout
 
 
+def test_debug_refuses_imports_of_the_grader_as_grading_does(tmp_path):
+    process = debugged("6.4", "--submission", answer_with(tmp_path / "questions", "import src.hw1.oracle"))
+    assert "the grader's code cannot be imported by your answers" in process.stdout
+
+
 def test_debug_passes_for_the_reference_answers():
     process = debugged("--submission", SOLUTION)
     assert process.returncode == 0, process.stdout

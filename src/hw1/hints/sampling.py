@@ -156,7 +156,8 @@ def _softmax_over_the_batch(case: DrawsCase) -> Floats | None:
 
 GREEDY = Mistake(
     "greedy",
-    "it looks as if the most likely token is always taken; draw at random, with the model's probabilities",
+    "the most likely token is taken every time; draw at random, with the model's probabilities, and with new random "
+    "numbers for each draw",
     (_greedy,),
 )
 SHARPENED = Mistake(
