@@ -186,14 +186,16 @@ class Worker(WorkerPlugin):
     def stand_in(self, questions: Path, replacement: Reference, channel: Channel) -> None:
         """Let `questions.likelihood.log_likelihood` return the right value for the model and text of `replacement`."""
         assert isinstance(replacement, RightLikelihood)
-        own, name = None, f"{student_code.PACKAGE}.likelihood"
-        with contextlib.suppress(BaseException):
-            own = student_code.load_function(questions, "likelihood.py", "log_likelihood")
-        if not isinstance(own, _RightWhenAsked):
-            module = sys.modules.setdefault(name, types.ModuleType(name))
-            own = _RightWhenAsked(own)
-            setattr(module, "log_likelihood", own)  # noqa: B010 # mypy: a module has no such attribute
-        own.model, own.text, own.value = self.resolve(replacement.model, channel), replacement.text, replacement.value
+        name = f"{student_code.PACKAGE}.likelihood"
+        current = getattr(sys.modules.get(name), "log_likelihood", None)
+        if not isinstance(current, _RightWhenAsked):  # the classifier has not imported one yet
+            own = None
+            with contextlib.suppress(BaseException):
+                own = student_code.load_function(questions, "likelihood.py", "log_likelihood")
+            current, module = _RightWhenAsked(own), sys.modules.setdefault(name, types.ModuleType(name))
+            setattr(module, "log_likelihood", current)  # noqa: B010 # mypy: a module has no such attribute
+        current.model, current.text = self.resolve(replacement.model, channel), replacement.text
+        current.value = replacement.value
 
     def to_student(self, tensor: Tensor) -> Tensor:
         """With the student's own value of FILTERED: some change it in the given code."""

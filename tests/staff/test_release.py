@@ -19,7 +19,7 @@ from tests.answers import FULL, POINTS, SOLUTION, graded, points
 VISIBLE = {number: each.visible for number, each in POINTS.items()}
 HIDDEN_TESTS = ROOT / "staff" / "hw1" / "hidden_tests.py"
 STARTER_ZIP = HOMEWORK.starter_name
-HIDDEN_LINE = next(line for line in HIDDEN_TESTS.read_text(encoding="utf-8").splitlines() if "TableModel(9" in line)
+HIDDEN_LINE = next(line for line in HIDDEN_TESTS.read_text(encoding="utf-8").splitlines() if "TableModel(13" in line)
 IGNORED = shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", ".*_cache", "*.zip")
 STATUSES, VISIBILITIES = {"passed", "failed"}, {"visible", "hidden", "after_due_date", "after_published"}
 
