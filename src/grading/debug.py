@@ -60,8 +60,8 @@ class ThisProcess:
         self._worker_module = importlib.import_module(f"{homework.package}.worker")
         self._reference = self._worker_module.load(model_name)
 
-    def start(self) -> "LocalWorker":
-        """A worker with a model of its own: student code may change it."""
+    def start(self, watch: bool = False) -> "LocalWorker":
+        """A worker with a model of its own: student code may change it, with `watch` or without."""
         return LocalWorker(self, self._worker_module.load(self.model_name))
 
     def release(self, worker: "LocalWorker") -> None:

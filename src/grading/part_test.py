@@ -81,8 +81,8 @@ class Runner(Protocol):
 
     model_name: str
 
-    def start(self) -> Worker:
-        """A fresh worker."""
+    def start(self, *, watch: bool = False) -> Worker:
+        """A fresh worker, whose calls may `watch` the model if this one says so."""
 
     def release(self, worker: Any) -> None:
         """Take back a worker that is not needed any more."""
@@ -118,6 +118,7 @@ class PartTest(unittest.TestCase):
         self.score: float | None = None  # of a test that earns a share of its points; None: all or nothing
         self.partly_lost: PointsLost | None = None  # why it earned only a share
         self._worker: Worker | None = None
+        self._watches = False  # whether that worker was started for calls that watch the model
         self._printed = ""  # by the last worker
         self._allowed = self._began = 0.0
 
@@ -163,7 +164,9 @@ class PartTest(unittest.TestCase):
         Raises:
             PointsLost: it returned nothing.
         """
-        worker = self._worker or self._start_worker(input)
+        if watch and not self._watches:
+            self.start_afresh()
+        worker = self._worker or self._start_worker(input, watch)
         seconds = max(0.1, self._began + self._allowed - time.monotonic())
         try:
             return worker.run(
@@ -173,12 +176,12 @@ class PartTest(unittest.TestCase):
             self.start_afresh(stopped=failed.timed_out)
             raise self._call_failed(input, function, failed) from None
 
-    def _start_worker(self, input: str) -> "Worker":
+    def _start_worker(self, input: str, watch: bool) -> "Worker":
         seconds = self.grading.homework.limits.seconds if self.seconds is None else self.seconds
         self._allowed = self.grading.time.allowed(self.part, seconds)
         if not self._allowed:
             raise PointsLost(input, "", OUT_OF_TIME, reason=OUT_OF_TIME, returned=False)
-        self._worker = self.grading.sandbox.start()
+        self._worker, self._watches = self.grading.sandbox.start(watch=watch), watch
         self._began = time.monotonic()
         return self._worker
 

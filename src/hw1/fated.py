@@ -26,13 +26,9 @@ class FatedModel(TableModel):
         self.log_p = [float(rng.uniform(*(UNLIKELY if is_unlikely else LIKELY))) for is_unlikely in self.unlikely]
         shares = rng.dirichlet(np.full(TOKENS - 1, 20.0), texts)  # of each token in its text's log-likelihood
         self._elsewhere = rng.dirichlet(np.ones(vocab_size), vocab_size)  # p(next | last) in any other text
-        self._along = [
-            [
-                _with(self._elsewhere[last], token, p)
-                for last, token, p in zip(text, text[1:], p_of_tokens, strict=False)
-            ]
-            for text, p_of_tokens in zip(self.texts, np.exp(np.array(self.log_p)[:, None] * shares), strict=True)
-        ]
+        self._all = np.stack(self.texts)
+        p_along = np.exp(np.array(self.log_p)[:, None] * shares)
+        self._along = _with(self._elsewhere[self._all[:, :-1]], self._all[:, 1:, None], p_along[..., None])
         self._offset = rng.standard_normal(vocab_size)  # of logits that are not normalised, after each token
 
     @property
@@ -43,20 +39,17 @@ class FatedModel(TableModel):
     def logits(self, ids: Ids) -> Logits:
         """Logits (B, T, V), float32, of the token after each of `ids` (B, T)."""
         p = self._elsewhere[ids]
-        for text, along in zip(self.texts, self._along, strict=True):
-            is_along = np.ones(len(ids), bool)
-            for place in range(min(ids.shape[1], TOKENS - 1)):
-                is_along &= ids[:, place] == text[place]
-                if not is_along.any():
-                    break
-                p[is_along, place] = along[place]
+        tokens = min(ids.shape[1], TOKENS - 1)
+        is_same = ids[:, None, :tokens] == self._all[:, :tokens]  # (B, texts, tokens)
+        rows, texts, places = np.nonzero(np.logical_and.accumulate(is_same, axis=-1))
+        p[rows, places] = self._along[texts, places]
         return np.asarray(np.log(p) + self._offset[ids][..., None], np.float32)
 
 
-def _with(p: Floats, token: int, value: float) -> Floats:
-    """The probabilities `p` (V,) with another one for `token`; the others share the rest as before."""
-    others: Floats = p * (1 - value) / (1 - p[token])
-    others[token] = value
+def _with(p: Floats, token: Ids, value: Floats) -> Floats:
+    """The probabilities `p` (…, V) with another one for `token` (…, 1); the others share the rest as before."""
+    others: Floats = p * (1 - value) / (1 - np.take_along_axis(p, token, axis=-1))
+    np.put_along_axis(others, token, value, axis=-1)
     return others
 
 

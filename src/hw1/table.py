@@ -36,9 +36,6 @@ class Table:
 
     A hash of the text puts the tokens into an order, and chooses one of SHAPES ways in which the logits fall along it.
     No two tokens have the same logit, so a top k has k tokens.
-
-    Attributes:
-        ladder: the logit at each rank, (SHAPES, V), float32
     """
 
     def __init__(self, vocab_size: int, seed: int, n_ctx: int, peaked: bool):
@@ -46,10 +43,15 @@ class Table:
         self.vocab_size = vocab_size
         self.n_ctx = n_ctx
         self._tokens = np.arange(vocab_size, dtype=np.uint32)
-        self._steps = np.array([n for n in range(1, vocab_size) if math.gcd(n, vocab_size) == 1], np.uint32)
+        self._peaked = peaked
+        self._steps = self._tokens[np.gcd(self._tokens, vocab_size) == 1]
         of_seed = _mixed(np.array([seed], np.uint64) * _OF_SEED)
         self._positions = np.arange(n_ctx, dtype=np.uint64) * _OF_POSITION + of_seed
-        self.ladder = ladder(vocab_size, peaked)
+
+    @functools.cached_property
+    def ladder(self) -> NDArray[np.float32]:
+        """The logit at each rank, (SHAPES, V)."""
+        return ladder(self.vocab_size, self._peaked, self.vocab_size)
 
     def sums(self, ids: Ids, before: Words | None = None, start: int = 0) -> Words:
         """The hash of the text up to each of `ids` (B, T), which begin at the position `start`, (B, T).
@@ -79,7 +81,8 @@ class Table:
     def logits(self, sums: Words) -> NDArray[np.float32]:
         """Logits (B, T, V) of the token after each of the texts with these hashes, (B, T)."""
         places = self.places(sums)
-        return self.ladder[places.shape[..., None], self.ranks(places)]
+        at = places.shape[..., None] * self.vocab_size + self.ranks(places)
+        return self.ladder.reshape(-1).take(at)  # three times as fast as an index for each axis
 
     def problem(self, ids: NDArray[Any], past_rows: int | None = None, start: int = 0) -> str | None:
         """What is wrong with the arguments of a call, as GPT2 would say it; `start` tokens came before."""
@@ -101,29 +104,29 @@ class Table:
             return f"{name} must hold token ids of type int64"
         if ids.ndim != 2:
             return f"{name} has shape {ids.shape}, but must have two dimensions, (B, T)"
-        if ids.size and not (ids.min() >= 0 and ids.max() < self.vocab_size):
+        if ids.size and ids.view(np.uint64).max() >= self.vocab_size:  # negative ones are the largest
             return f"{name} holds ids outside of the vocabulary, 0 to {self.vocab_size - 1}"
         return None
 
 
 @functools.cache
-def ladder(vocab_size: int, peaked: bool) -> NDArray[np.float32]:
-    """The logit at each rank, (SHAPES, V), falling.
+def ladder(vocab_size: int, peaked: bool, ranks: int) -> NDArray[np.float32]:
+    """The logit at each of the first `ranks` ranks, (SHAPES, ranks), falling.
 
     Args:
         peaked: one favourite, and a gap between it and a long tail: a small error in a temperature shows soon in what
             is drawn. Otherwise like numbers drawn from a normal distribution, as for logits of a network.
     """
     one, two = np.divmod(np.arange(SHAPES)[:, None], 8)
-    rank, offset = np.arange(vocab_size), (np.arange(SHAPES)[:, None] * 37 % SHAPES) / SHAPES * 6
+    rank, offset = np.arange(ranks), (np.arange(SHAPES)[:, None] * 37 % SHAPES) / SHAPES * 6
     if peaked:
-        logits = (
-            5 - (1.0 + 0.5 * one / 7) * math.log(vocab_size) * (rank > 0) - (0.2 + 1.8 * two / 7) * rank / vocab_size
-        )
+        gap = math.log(vocab_size) - 0.5 + 2.5 * one / 7  # the favourite has from a third to nine tenths, in all sizes
+        logits = 5 + offset - (0.2 + 1.8 * two / 7) / vocab_size * rank
+        logits[:, 1:] -= gap
     else:
-        z = -np.array([NormalDist().inv_cdf((r + 0.5) / vocab_size) for r in range(vocab_size)])
-        logits = (0.9 + 1.2 * one / 7) * z + 0.1 * (two / 3.5 - 1) * z**2
-    return (logits + offset).astype(np.float32)
+        z = -np.array([NormalDist().inv_cdf((r + 0.5) / vocab_size) for r in range(ranks)])
+        logits = (0.9 + 1.2 * one / 7) * z + 0.1 * (two / 3.5 - 1) * z**2 + offset
+    return logits.astype(np.float32)
 
 
 def _mixed(words: Words) -> Words:

@@ -54,7 +54,7 @@ def equal(a, b) -> bool:
         Returned("other", "Thing", Foreign("Thing"), False, False, ()),
         Returned("plain", "float", float("-inf"), False, False, ()),
         Raised("ValueError", "lone surrogate: \ud800", None),
-        StartWorker("student", "/q", "/h", None, False, ("/a", "/b"), (), ("/p",), ("src.x",), Limits()),
+        StartWorker("student", "/q", "/h", True, None, False, ("/a", "/b"), (), ("/p",), ("src.x",), Limits()),
         EndWorker(7, 0.5),
     ],
 )

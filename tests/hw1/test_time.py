@@ -35,7 +35,7 @@ class FakeSandbox:
     def __init__(self, clock, behave):
         self.clock, self.behave = clock, behave
 
-    def start(self):
+    def start(self, watch):
         return self
 
     def release(self, worker):

@@ -124,7 +124,7 @@ class WorkerClient:
             seconds: of wall-clock time that it may take
             answerer: answers the questions that the worker asks meanwhile
             stand_in: replaces another part's function in this call; give one to all calls of a worker, or to none
-            watch: also find out whether the model was changed
+            watch: also find out whether the model was changed; the worker must have been started for that
 
         Raises:
             CallFailed: it raised something, took too long, broke a limit, or its process died.

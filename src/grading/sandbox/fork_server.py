@@ -98,7 +98,7 @@ def _carry_out(order: Message, control: socket.socket, plugin: WorkerPlugin, wor
         return Compared(workers[order.process].model.is_unchanged())
     assert isinstance(order, StartWorker)
     _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-    model = SharedModel(plugin.parameters() if order.role == "student" else ())
+    model = SharedModel(plugin.parameters() if order.watched else ())
     process = os.fork()
     if process == 0:
         model.use()

@@ -24,7 +24,7 @@ class MemoryLimit:
         self._limit = limit
         self._usage = usage
         self._group = _new_group(process, limit)
-        self._at_first = self._own_memory()
+        self._at_first = self._own_memory() if self._group is None else 0
 
     @property
     def works(self) -> bool:

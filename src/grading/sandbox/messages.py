@@ -41,6 +41,7 @@ class StartWorker(Message):
     role: str  # "student", "reader" or "reference"
     questions: str  # the folder of student code; for a reader, the zip or folder that was handed in
     home: str  # the only folder in which it may write
+    watched: bool  # whether it uses a copy of the model that the fork server can look at; only for a student
     user: int | None  # the unprivileged user that it becomes, where the grader is root
     keep_reading: bool  # whether that user may read files whatever their modes
     readable: tuple[str, ...]

@@ -65,6 +65,7 @@ class Sandbox:
         self.forks = sys.platform == "linux" and hasattr(os, "fork") and can_limit()
         owner = server.process.pid if server else os.getpid()
         self.user = confine.unused_user(owner) if self.forks and os.geteuid() == 0 else None
+        self._system, self._private = readable.system(), readable.private() if self.forks else ()
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
         self.questions = self._scratch / "questions"
@@ -161,8 +162,13 @@ class Sandbox:
             self._reference = None
             raise SandboxError("the process that asks the model for expected values died; run again") from None
 
-    def start(self, role: str = "student", source: Path | None = None, limits: Limits | None = None) -> WorkerClient:
+    def start(
+        self, role: str = "student", source: Path | None = None, limits: Limits | None = None, watch: bool = False,
+    ) -> WorkerClient:  # fmt: skip
         """A student worker, fresh where processes can fork; a reader of `source`; or the reference worker.
+
+        Args:
+            watch: whether a call of this worker will `watch` the model
 
         Raises:
             SandboxError: it does not start.
@@ -180,11 +186,11 @@ class Sandbox:
         project = (ROOT / name for name in own)
         read = str(source or self.questions)
         order = StartWorker(
-            role=role, questions=read, home=str(home), user=self.user, keep_reading=self._keep_reading,
-            readable=(*readable.system(), read, *map(str, project)),
+            role=role, questions=read, home=str(home), watched=watch, user=self.user, keep_reading=self._keep_reading,
+            readable=(*self._system, read, *map(str, project)),
             writable=(str(home), *readable.DEVICES), forbidden=() if is_reader else self.homework.closed_packages,
             limits=limits or self.homework.limits,
-            private=readable.private() if self.forks else (),
+            private=self._private,
         )  # fmt: skip
         worker = self._fork(self._server, order) if self._server else self._spawn(order)
         worker.await_ready()
@@ -214,7 +220,9 @@ class Sandbox:
         def is_unchanged() -> bool:
             return server.ask(CompareModel(process), Compared).is_unchanged
 
-        place = Place(Path(order.home), output, is_unchanged=is_unchanged)
+        place = Place(Path(order.home), output)
+        if order.watched:
+            place = replace(place, is_unchanged=is_unchanged)
         if order.role == "student":
             limit = order.limits.memory + order.limits.scratch_size  # its disk is in memory
             place = replace(place, process=process, memory=MemoryLimit(process, limit, _received_usage(ours)))

@@ -176,7 +176,7 @@ def returned(call: Call, plugin: WorkerPlugin, questions: Path, channel: Channel
     Raises:
         BaseException: whatever the function raises.
     """
-    torch.manual_seed(call.seed)
+    torch.default_generator.manual_seed(call.seed)  # torch.manual_seed also formats a traceback for each kind of GPU
     np.random.seed(call.seed % 2**32)
     random.seed(call.seed)
     if call.fresh:
