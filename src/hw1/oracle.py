@@ -6,7 +6,7 @@ a worker's questions; it also remembers them, so that a test can see what the st
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -171,25 +171,27 @@ def top_k(logits: ArrayLike, k: int) -> Floats:
     return np.where(values < smallest, -np.inf, values)
 
 
-def shares(logits: Iterable[float], k: int = 0) -> dict[int, float]:
-    """Token → probability, of those with the k largest logits (0: of all), by listing them."""
-    largest = sorted(enumerate(logits), key=lambda each: each[1], reverse=True)[: k or None]
-    weights = {token: math.exp(logit - largest[0][1]) for token, logit in largest}
+def shares(logits: AnyFloats, k: int = 0) -> dict[int, float]:
+    """Token → probability, of those with the k largest `logits` (V,) (0: of all), by listing them."""
+    largest = np.argsort(-logits, kind="stable")[: k or None].tolist()
+    values = logits.tolist()
+    weights = {token: math.exp(values[token] - values[largest[0]]) for token in largest}
     total = math.fsum(weights.values())
     return {token: weight / total for token, weight in weights.items()}
 
 
 def log_likelihood(model: AnswersTexts, ids: Ids) -> float:
-    """log p of the tokens `ids` (T,) after the first, in nats: at each place, all tokens that could come are listed."""
-    answers = model.logits(ids[None])[0].tolist()
-    return math.fsum(math.log(shares(answer)[token]) for answer, token in zip(answers, ids[1:].tolist(), strict=False))
+    """log p of the tokens `ids` (T,) after the first, in nats: all tokens are weighed against the one that came."""
+    answers = zip(model.logits(ids[None])[0].astype(np.float64), ids[1:], strict=False)
+    return -math.fsum(math.log(np.exp(answer - answer[token]).sum()) for answer, token in answers)
 
 
 def pairs_after(model: AnswersTexts, ids: Ids, k: int) -> dict[tuple[int, int], float]:
     """(a, b) → p(a, b) of the two tokens after `ids` (T,), each from the top k: all pairs are listed."""
     found: dict[tuple[int, int], float] = {}
-    for a, p in shares(model.logits(ids[None])[0, -1].tolist(), k).items():
-        after = model.logits(np.append(ids, a)[None])[0, -1].tolist()
+    first = shares(model.logits(ids[None])[0, -1], k)
+    longer = np.array([np.append(ids, a) for a in first])
+    for (a, p), after in zip(first.items(), model.logits(longer)[:, -1], strict=True):
         found |= {(a, b): p * q for b, q in shares(after, k).items()}
     return found
 
