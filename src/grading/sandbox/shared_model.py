@@ -3,7 +3,9 @@
 import mmap
 from collections.abc import Iterable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 _ALIGNMENT = 64  # bytes
@@ -20,7 +22,7 @@ class SharedModel:
             size += -(-parameter.nbytes // _ALIGNMENT) * _ALIGNMENT
         self._memory = mmap.mmap(-1, max(size, 1))  # shared with every process that is forked from now on
         for parameter, offset in self._parameters:
-            self._memory[offset : offset + parameter.nbytes] = _bytes(parameter)
+            self._copy(parameter, offset)[:] = _bytes(parameter)
 
     def use(self) -> None:
         """In the worker: let the parameters lie in the shared memory."""
@@ -31,10 +33,12 @@ class SharedModel:
     def is_unchanged(self) -> bool:
         """In the fork server, whose own parameters no worker can change: whether the copy still is what it was."""
         return all(
-            self._memory[offset : offset + parameter.nbytes] == _bytes(parameter)
-            for parameter, offset in self._parameters
+            np.array_equal(self._copy(parameter, offset), _bytes(parameter)) for parameter, offset in self._parameters
         )
 
+    def _copy(self, parameter: nn.Parameter, offset: int) -> NDArray[np.uint8]:
+        return np.frombuffer(self._memory, np.uint8, parameter.nbytes, offset)
 
-def _bytes(parameter: nn.Parameter) -> bytes:
-    return parameter.detach().contiguous().numpy().tobytes()
+
+def _bytes(parameter: nn.Parameter) -> NDArray[np.uint8]:
+    return parameter.detach().contiguous().numpy().reshape(-1).view(np.uint8)
