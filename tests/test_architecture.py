@@ -109,7 +109,7 @@ def test_the_model_is_on_page_one():
 def test_part_numbers_stand_only_where_they_are_declared():
     """In the declaration, at the tests, in stubs and answers, and in the audit's cases."""
     numbers = "|".join(map(re.escape, HOMEWORK.numbers))
-    places = r"src/hw\d+/(parts\.py|checks/\w+\.py)|staff/hw\d+/(hidden_tests\.py|solution/\w+\.py)"
+    places = r"src/hw\d+/(parts\.py|checks/\w+\.py)|staff/hw\d+/((hidden_tests|probes)\.py|solution/\w+\.py)"
     for name in FILES:
         if name.startswith("tests/") or name.startswith("questions/") or re.fullmatch(places, name):
             continue

@@ -45,7 +45,7 @@ class HorizonTest(GPT2Test):
 
 
 def _unsorted(rng: np.random.Generator, vocab_size: int, k: int) -> tuple[TableModel, Ids]:
-    """A model and a text (1, T) after which the top k tokens, from the likeliest on, are not in the order of their ids."""
+    """A model, and a text (1, T) after which the k likeliest tokens are not sorted by their ids."""
     while True:
         model, ids = TableModel(vocab_size, seed_from(rng)), rng.integers(0, vocab_size, (1, 3))
         likeliest = np.argsort(-model.logits(ids)[0, -1])[:k]
