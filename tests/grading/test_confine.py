@@ -319,6 +319,7 @@ def test_memory_is_limited_from_outside(monkeypatch, grouped):
     code = f"import sys; sys.stdin.readline(); exec({HOARD!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     limit = MemoryLimit(process.pid, 100_000_000, os.open(f"/proc/{process.pid}/smaps_rollup", os.O_RDONLY))
+    limit.wait()
     try:
         assert not limit.exceeded()
         process.stdin.write(b"go\n")
@@ -328,8 +329,13 @@ def test_memory_is_limited_from_outside(monkeypatch, grouped):
     finally:
         process.kill()
         process.communicate()
+        group = limit._group
         limit.close()
-    assert limit._group is None
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    assert grouped or group is None
+    assert group is None or not group.exists()
 
 
 def test_only_the_beginning_of_the_output_is_kept():

@@ -7,6 +7,7 @@ what it shares with the fork server, such as PyTorch's libraries, and take as mu
 import contextlib
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +22,23 @@ class MemoryLimit:
 
     def __init__(self, process: int, limit: int, usage: int | None):
         """`usage` is a descriptor of the process's smaps_rollup; None where the kernel has no such file."""
+        self._process = process
         self._limit = limit
         self._usage = usage
-        self._group = _new_group(process, limit)
-        self._at_first = self._own_memory() if self._group is None else 0
+        self._group: Path | None = None
+        self._at_first = 0
+        # The kernel takes a hundredth of a second to move a process; meanwhile, the process gives up its rights.
+        self._start = threading.Thread(target=self._begin)
+        self._start.start()
+
+    def _begin(self) -> None:
+        self._group = _new_group(self._process, self._limit)
+        if self._group is None:
+            self._at_first = self._own_memory()
+
+    def wait(self) -> None:
+        """Wait until the limit holds."""
+        self._start.join()
 
     @property
     def works(self) -> bool:
@@ -38,18 +52,13 @@ class MemoryLimit:
         return self._own_memory() - self._at_first > self._limit
 
     def close(self) -> None:
-        """Remove the group, once the process has ended."""
+        """Remove the group, once the process has ended: soon, and before this program ends."""
+        self.wait()
         if self._usage is not None:
             os.close(self._usage)
             self._usage = None
-        deadline = time.monotonic() + _PATIENCE
-        while self._group is not None:
-            try:
-                self._group.rmdir()
-            except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(0.005)
-                    continue
+        if self._group is not None:
+            threading.Thread(target=_remove, args=(self._group,)).start()
             self._group = None
 
     def _own_memory(self) -> int:
@@ -81,6 +90,17 @@ def _new_group(process: int, limit: int) -> Path | None:
         except OSError:
             group.rmdir()
     return None
+
+
+def _remove(group: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            group.rmdir()
+        except OSError:  # the process is still being taken down
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _places() -> Iterator[tuple[Path, str]]:
