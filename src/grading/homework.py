@@ -26,6 +26,11 @@ class Limits:
     scratch_depth: int = 20  # nested folders
     source_size: int = 100_000  # one of the student's Python files
 
+    @property
+    def total_memory(self) -> int:
+        """With its files, which may lie in memory, too."""
+        return self.memory + self.scratch_size
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -27,7 +27,8 @@ class _Refusal(MetaPathFinder):
 
 def forbid_in_process(packages: Sequence[str]) -> None:
     """From now on, no code of this process can import `packages`; what is loaded of them works as before."""
-    for name in [name for name in sys.modules if _belongs(name, packages)]:
+    candidates = [name for name in sys.modules if name.startswith(tuple(packages))]  # of thousands, fast
+    for name in [name for name in candidates if _belongs(name, packages)]:
         del sys.modules[name]
         parent, _, attribute = name.rpartition(".")
         if parent in sys.modules:

@@ -22,7 +22,7 @@ Counts = NDArray[np.int64]
 FALSE_ALARM = 1e-6
 DECISIONS = 8  # on draws in one grading, at most
 LEVEL = FALSE_ALARM / DECISIONS / 2  # half of each decision's share is for the factors, half for the counts
-MISSED = 4e-4  # the probability that `Evidence.is_settled` although one of the required alternatives is true
+MISSED = 8e-4  # the probability that `Evidence.is_settled` although one of the required alternatives is true
 
 TEMPERATURES = (0.96, 1.04, 0.3, 0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 1.05, 1.08, 1.15, 1.3, 1.6, 2.0, 3.0)
 UNIFORM_SHARES = (0.01, 0.003, 0.03, 0.1, 0.5)  # of draws that are uniform over the whole vocabulary

@@ -15,8 +15,8 @@ import pytest
 
 from src.errors import SandboxError
 from src.grading.homework import Limits
-from src.grading.sandbox import client, confine, landlock, readable, seccomp, watch
-from src.grading.sandbox.memory import MemoryLimit
+from src.grading.sandbox import client, confine, landlock, memory, readable, seccomp, watch
+from src.grading.sandbox.memory import Group, MemoryLimit
 from src.grading.sandbox.output import KEPT, Output
 from src.grading.sandbox.sandbox import Sandbox
 from src.hw1.parts import HOMEWORK
@@ -308,6 +308,18 @@ def test_memory_is_measured_where_root_may_not_look(monkeypatch):
     assert in_a_child(check)
 
 
+@as_root
+def test_a_right_that_cannot_be_kept_has_a_remedy():
+    def check() -> bool:
+        rights = OF_A_CONTAINER & ~(1 << confine.CAP_DAC_READ_SEARCH)
+        libc_call("capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", rights, rights, 0, 0, 0, 0))
+        with pytest.raises(OSError, match="use a Python that all users can read"):
+            confine.become(54_321, keep_reading=True)
+        return True
+
+    assert in_a_child(check)
+
+
 HOARD = "import sys; kept = b'x' * 200_000_000; print(flush=True); sys.stdin.read()"
 
 
@@ -318,8 +330,8 @@ def test_memory_is_limited_from_outside(monkeypatch, grouped):
         monkeypatch.setattr("src.grading.sandbox.memory._places", lambda: iter(()))
     code = f"import sys; sys.stdin.readline(); exec({HOARD!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    limit = MemoryLimit(process.pid, 100_000_000, os.open(f"/proc/{process.pid}/smaps_rollup", os.O_RDONLY))
-    limit.wait()
+    group = Group.around(process.pid, 100_000_000)
+    limit = MemoryLimit(100_000_000, group, os.open(f"/proc/{process.pid}/smaps_rollup", os.O_RDONLY))
     try:
         assert not limit.exceeded()
         process.stdin.write(b"go\n")
@@ -329,13 +341,49 @@ def test_memory_is_limited_from_outside(monkeypatch, grouped):
     finally:
         process.kill()
         process.communicate()
-        group = limit._group
         limit.close()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
+        if group is not None:
+            group.close()
     assert grouped or group is None
-    assert group is None or not group.exists()
+    assert group is None or not group._folder.exists()
+
+
+@as_root
+def test_a_released_process_has_no_limit():
+    code = f"import sys; sys.stdin.readline(); exec({HOARD!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    group = Group.around(process.pid, 100_000_000)
+    if group is None:
+        process.kill()
+        process.communicate()
+        pytest.skip("no control group can be made here")
+    group.release(process.pid)
+    try:
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"\n"
+        assert not group.kills()
+    finally:
+        process.kill()
+        process.communicate()
+        group.close()
+
+
+@as_root
+def test_the_group_of_a_killed_grader_is_removed(monkeypatch):
+    place = next(iter(memory._places()), None)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = place[0] / f"grading-{ended.pid}-0" if place else None
+    try:
+        left.mkdir()
+    except (AttributeError, OSError):
+        pytest.skip("no control group can be made here")
+    group = Group.around(os.getpid(), 10**12)
+    assert not left.exists()
+    group.release(os.getpid())
+    group.close()
+    assert not group._folder.exists()
 
 
 def test_only_the_beginning_of_the_output_is_kept():

@@ -49,6 +49,17 @@ def test_a_dead_fork_server_is_replaced():
             assert top_1(worker) == [[-1e10, 2]]
 
 
+def test_a_sandbox_that_does_not_start_leaves_nothing(monkeypatch, tmp_path):
+    def no_process(*_: object) -> None:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr("src.grading.sandbox.sandbox.ForkServer", no_process)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(BlockingIOError):
+        sandbox_of(SOLUTION)
+    assert not list(tmp_path.iterdir())
+
+
 def test_one_fork_server_serves_several_gradings(tmp_path, open_folder):
     """Each grading sees its own questions, and none ends the server."""
     with ForkServer(HOMEWORK, BUNDLED, open_folder) as server:

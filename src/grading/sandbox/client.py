@@ -98,8 +98,6 @@ class WorkerClient:
         except (EOFError, OSError, ProtocolError):
             self.end(patience=5)  # it may be about to print why
             raise start_error(self._place.output.text()) from None
-        if self._place.memory is not None:
-            self._place.memory.wait()
         if self.protections.reads is not None:
             self.end()
             raise SandboxError(

@@ -64,7 +64,11 @@ def become(user: int, keep_reading: bool = False) -> None:
         read = 1 << CAP_DAC_READ_SEARCH
         header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
         if libc.capset(header, struct.pack("=6I", read, read, 0, 0, 0, 0)) != 0:
-            raise OSError(ctypes.get_errno(), "capset")
+            raise OSError(
+                ctypes.get_errno(),
+                "Python lies in a folder that is closed to other users, and this container's root may not let student "
+                "code's process read there (CAP_DAC_READ_SEARCH); use a Python that all users can read",
+            )
 
 
 def die_with_parent() -> None:

@@ -43,9 +43,7 @@ def serve(descriptor: int, module: str, model_name: str) -> None:
     with socket.socket(fileno=descriptor) as control:
         plugin = _load(module, model_name)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the grader, which then ends this process
-        gc.collect()
-        gc.freeze()  # so that collecting garbage in a child does not copy the pages shared with this process
-        send(control, ForkServerReady())
+        send(control, ForkServerReady(sum(parameter.nbytes for parameter in plugin.parameters())))
         workers: dict[int, _Worker] = {}  # by process id
         try:
             while True:
@@ -54,6 +52,7 @@ def serve(descriptor: int, module: str, model_name: str) -> None:
         except (EOFError, OSError):
             for process, worker in workers.items():
                 _end(process, 0, worker.user)
+            os._exit(0)  # to take PyTorch down in order would take longer than to start a worker
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,8 @@ def _load(module: str, model_name: str) -> WorkerPlugin:
     except UserError as error:
         sys.exit(str(error))  # the grader reads this line
     assert isinstance(plugin, WorkerPlugin)
+    gc.freeze()  # so that collecting garbage in a worker does not copy the pages that it shares with this process
+    gc.enable()  # nothing was to be collected while PyTorch was imported; see `sandbox.py`
     return plugin
 
 

@@ -1,4 +1,4 @@
-"""Limit the memory of a process from outside: by a control group of its own, or by looking at it.
+"""Limit the memory of workers from outside: by a control group around them, or by looking at each.
 
 A limit of the address space (`limits.py`) alone is not enough: it counts what was mapped, and a process can give back
 what it shares with the fork server, such as PyTorch's libraries, and take as much for itself.
@@ -7,59 +7,104 @@ what it shares with the fork server, such as PyTorch's libraries, and take as mu
 import contextlib
 import itertools
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
-_PATIENCE = 2.0  # seconds until the kernel has removed an ended process from its group
+_PATIENCE = 2.0  # seconds until the kernel has removed ended processes from their group
 _numbers = itertools.count()
 
 
+class Group:
+    """A control group around a fork server that has loaded everything, and around the workers that it forks.
+
+    What the server has by then is counted elsewhere, so the limit is on what it and its workers take from then on. To
+    move each worker by itself would cost more time than to fork it.
+    """
+
+    def __init__(self, folder: Path, origin: Path):
+        """`origin` is the group in which the fork server began."""
+        self._folder = folder
+        self._origin = origin
+
+    @classmethod
+    def around(cls, process: int, limit: int) -> "Group | None":
+        """A new group with `process` in it, and a limit in bytes; None where this user or machine cannot have one."""
+        places = list(_places())
+        for parent, file in places:
+            _remove_left(parent)
+            folder = parent / f"grading-{os.getpid()}-{next(_numbers)}"
+            try:
+                folder.mkdir()
+            except OSError:
+                continue
+            try:
+                (folder / file).write_text(str(limit))
+                for name, value in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", limit)):
+                    with contextlib.suppress(OSError):  # swap may not be counted here
+                        (folder / name).write_text(str(value))
+                (folder / "cgroup.procs").write_text(str(process))
+                return cls(folder, next(p for p, f in places if f == file))  # a process's own group comes first
+            except OSError:
+                folder.rmdir()
+        return None
+
+    def release(self, process: int) -> None:
+        """Let `process` have as much memory as it wants."""
+        with contextlib.suppress(OSError):  # then the group's limit goes for it, too
+            (self._origin / "cgroup.procs").write_text(str(process))
+
+    def kills(self) -> int:
+        """How many processes of this group the kernel has ended because they had too much memory."""
+        for name in ("memory.events", "memory.oom_control"):  # of version 2, of version 1
+            with contextlib.suppress(OSError):
+                for line in (self._folder / name).read_text().splitlines():
+                    if line.startswith("oom_kill "):
+                        return int(line.split()[1])
+        return 0
+
+    def close(self) -> None:
+        """Remove the group, once its processes have ended."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                self._folder.rmdir()
+            except OSError:  # they are still being taken down
+                time.sleep(0.005)
+            else:
+                return
+
+
 class MemoryLimit:
-    """The limit on one process: `limit` bytes beyond what it has and shares now."""
+    """The limit on one worker: `limit` bytes beyond what it has and shares now."""
 
-    def __init__(self, process: int, limit: int, usage: int | None):
-        """`usage` is a descriptor of the process's smaps_rollup; None where the kernel has no such file."""
-        self._process = process
+    def __init__(self, limit: int, group: Group | None, usage: int | None):
+        """Args:
+        group: in which the worker is, and which limits its memory
+        usage: a descriptor of its smaps_rollup; None where the kernel has no such file
+        """
         self._limit = limit
+        self._group = group
         self._usage = usage
-        self._group: Path | None = None
-        self._at_first = 0
-        # The kernel takes a hundredth of a second to move a process; meanwhile, the process gives up its rights.
-        self._start = threading.Thread(target=self._begin)
-        self._start.start()
-
-    def _begin(self) -> None:
-        self._group = _new_group(self._process, self._limit)
-        if self._group is None:
-            self._at_first = self._own_memory()
-
-    def wait(self) -> None:
-        """Wait until the limit holds."""
-        self._start.join()
+        self._at_first = self._own_memory() if group is None else group.kills()
 
     @property
     def works(self) -> bool:
-        """Whether anything can be told of the process's memory."""
+        """Whether anything can be told of the worker's memory."""
         return self._group is not None or self._usage is not None
 
     def exceeded(self) -> bool:
-        """Whether the process has more than it may, or was ended by the kernel for that."""
+        """Whether the worker has more than it may, or a process of its group was ended for that."""
         if self._group is not None:
-            return _has_killed(self._group)
+            return self._group.kills() > self._at_first
         return self._own_memory() - self._at_first > self._limit
 
     def close(self) -> None:
-        """Remove the group, once the process has ended: soon, and before this program ends."""
-        self.wait()
+        """Forget the worker, once it has ended."""
         if self._usage is not None:
             os.close(self._usage)
             self._usage = None
-        if self._group is not None:
-            threading.Thread(target=_remove, args=(self._group,)).start()
-            self._group = None
 
     def _own_memory(self) -> int:
         """What the process has in memory, in bytes, with its share of what it shares (PSS); 0 where nobody can tell."""
@@ -72,35 +117,12 @@ class MemoryLimit:
         return 1024 * kilobytes
 
 
-def _new_group(process: int, limit: int) -> Path | None:
-    """A new control group with the process in it; None where this user or this machine cannot have one."""
-    for parent, file in _places():
-        group = parent / f"grading-{os.getpid()}-{next(_numbers)}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            (group / file).write_text(str(limit))
-            for name, value in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", limit)):
-                with contextlib.suppress(OSError):  # swap may not be counted here
-                    (group / name).write_text(str(value))
-            (group / "cgroup.procs").write_text(str(process))
-            return group
-        except OSError:
-            group.rmdir()
-    return None
-
-
-def _remove(group: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            group.rmdir()
-        except OSError:  # the process is still being taken down
-            time.sleep(0.005)
-        else:
-            return
+def _remove_left(parent: Path) -> None:
+    """Remove groups of graders that were killed."""
+    for folder in parent.glob("grading-*-*"):
+        if not Path("/proc", folder.name.split("-")[1]).exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _places() -> Iterator[tuple[Path, str]]:
@@ -113,13 +135,3 @@ def _places() -> Iterator[tuple[Path, str]]:
                 yield _ROOT / controllers / inside, "memory.limit_in_bytes"
             elif controllers == "" and (_ROOT / "cgroup.controllers").exists():
                 yield from ((_ROOT / folder, "memory.max") for folder in (inside, *inside.parents))
-
-
-def _has_killed(group: Path) -> bool:
-    """Whether the kernel has ended a process of this group because it had too much memory."""
-    for name in ("memory.events", "memory.oom_control"):  # of version 2, of version 1
-        with contextlib.suppress(OSError):
-            for line in (group / name).read_text().splitlines():
-                if line.startswith("oom_kill ") and line != "oom_kill 0":
-                    return True
-    return False

@@ -77,6 +77,8 @@ class Compared(Message):
 class ForkServerReady(Message):
     """The fork server has loaded everything."""
 
+    shared: int  # bytes of the model's weights, of which a watched worker gets a copy
+
 
 @dataclass(frozen=True)
 class Forked(Message):

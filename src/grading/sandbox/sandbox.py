@@ -20,7 +20,7 @@ from src.grading.homework import Homework, Limits
 from src.grading.sandbox import confine, landlock, readable
 from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
 from src.grading.sandbox.limits import can_limit
-from src.grading.sandbox.memory import MemoryLimit
+from src.grading.sandbox.memory import Group, MemoryLimit
 from src.grading.sandbox.messages import (
     Compared,
     CompareModel,
@@ -39,7 +39,7 @@ from src.grading.time_budget import slowness
 MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
 _SHARED = ("src/__init__.py", "src/errors.py", "src/files.py")  # what the packages of src/ have in common
 _BOOT = (
-    "import os, sys; sys.path[:0] = [sys.argv.pop(1)]; "
+    "import gc, os, sys; gc.disable(); sys.path[:0] = [sys.argv.pop(1)]; "
     "sys.path += [p for p in sys.argv.pop(1).split(os.pathsep) if p not in sys.path]; "
     "from src.grading.sandbox.worker import main; main()"
 )
@@ -69,9 +69,15 @@ class Sandbox:
         self._scratch = Path(tempfile.mkdtemp(prefix="grading-"))
         self._scratch.chmod(0o711)
         self.questions = self._scratch / "questions"
-        if questions is not None:
-            self.take(questions)
-        self._own = ForkServer(homework, model_name, self._scratch) if self.forks and server is None else None
+        self._own: ForkServer | None = None
+        try:
+            if questions is not None:
+                self.take(questions)
+            if self.forks and server is None:
+                self._own = ForkServer(homework, model_name, self._scratch)
+        except BaseException:
+            remove(self._scratch)
+            raise
         self._server = server or self._own
         self._reference: WorkerClient | None = None
         self._spare: WorkerClient | None = None  # without fork, a worker is used again as long as it lives
@@ -224,8 +230,10 @@ class Sandbox:
         if order.watched:
             place = replace(place, is_unchanged=is_unchanged)
         if order.role == "student":
-            limit = order.limits.memory + order.limits.scratch_size  # its disk is in memory
-            place = replace(place, process=process, memory=MemoryLimit(process, limit, _received_usage(ours)))
+            memory = MemoryLimit(order.limits.total_memory, server.group, _received_usage(ours))
+            place = replace(place, process=process, memory=memory)
+        elif order.role == "reference" and server.group is not None:
+            server.group.release(process)
         return WorkerClient(self.homework, self.seed, ours, end, place)
 
     def _spawn(self, order: StartWorker) -> WorkerClient:
@@ -271,6 +279,7 @@ class ForkServer:
         self._model_name = model_name
         self._log = folder / "fork-server.txt"
         self.start_seconds = 0.0  # that it took to load everything, as soon as that is known
+        self.group: Group | None = None  # which limits the memory of its workers, from then on
         self._start()
 
     def __enter__(self) -> "ForkServer":
@@ -301,9 +310,10 @@ class ForkServer:
             try:
                 deadline = time.monotonic() + START_SECONDS
                 if not self._is_ready:
-                    receive(self._control, ForkServerReady, deadline=deadline)
-                    self._is_ready = True
+                    ready = receive(self._control, ForkServerReady, deadline=deadline)
                     self.start_seconds = time.monotonic() - self._began
+                    self._is_ready = True
+                    self.group = Group.around(self.process.pid, self._homework.limits.total_memory + ready.shared)
                 send(self._control, order)
                 if descriptors:
                     socket.send_fds(self._control, [b"x"], list(descriptors))
@@ -311,8 +321,7 @@ class ForkServer:
             except (EOFError, OSError, ProtocolError):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.process.wait(5)  # it may be about to print why it ends
-                self.process.kill()
-                self.process.wait()
+                self._end()
                 if is_last or not descriptors:
                     break
                 self._start()
@@ -321,11 +330,16 @@ class ForkServer:
     def close(self) -> None:
         """End it, and with it all of its workers."""
         self._control.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.group is not None:
+            self.group.close()
+            self.group = None
 
 
 def _received_usage(channel: socket.socket) -> int | None:

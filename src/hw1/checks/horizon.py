@@ -55,39 +55,40 @@ def _unsorted(rng: np.random.Generator, vocab_size: int, k: int) -> tuple[TableM
 
 def check_marginal(test: GPT2Test, model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> None:
     """`temperature_scale` with horizon 2 is the exact marginal of the scaled joint, after `ids` (1, T)."""
-    logits, cases = filtered_logits(model, ids, k), cases_of(model, ids, k, temperatures)
+    logits, right = filtered_logits(model, ids, k), marginals(model, ids, k, temperatures)
     calls = [ScaleCall(model, ids, logits, k, temperature, 2) for temperature in temperatures]
     got = [scaled(test, call, untouched=False)[0] for call in calls]
-    right = [_everywhere(case, model.vocab_size) for case in cases]
     wrong = [i for i in range(len(calls)) if not same_distribution(got[i], right[i])]
     if wrong:
         first = wrong[0]
-        tokens = np.argsort(right[first])[::-1][: min(SHOWN, len(cases[first].candidates))]
+        tokens = np.argsort(right[first])[::-1][: min(SHOWN, int(np.isfinite(right[first]).sum()))]
         expected, shown = probabilities(right[first], tokens), probabilities(got[first], tokens)
-        mistakes = diagnose_horizon(got, cases)
+        mistakes = diagnose_horizon(got, cases_of(model, ids, k, temperatures))
         test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong")
 
 
-def _everywhere(case: HorizonCase, vocab_size: int) -> Floats:
-    """The right logits of all tokens, (V,)."""
-    logits = np.full(vocab_size, -np.inf)
-    logits[case.candidates] = case.right
-    return logits
+def marginals(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[Floats]:
+    """For each temperature, log p of the next token after `ids` (1, T), from the scaled joint distribution, (V,)."""
+    pairs, found = pairs_after(model, ids[0], k), []
+    for temperature in temperatures:
+        log_p = np.full(model.vocab_size, -np.inf)
+        for token, p in scaled_marginal(pairs, temperature).items():
+            log_p[token] = np.log(p)
+        found.append(log_p)
+    return found
 
 
 def cases_of(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[HorizonCase]:
     """What the model answers after `ids` (1, T) and each of the top k tokens, for each temperature."""
-    pairs = pairs_after(model, ids[0], k)
-    candidates = np.array(sorted({a for a, _ in pairs}))
+    right = marginals(model, ids, k, temperatures)
+    candidates = np.isfinite(right[0]).nonzero()[0]
     longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
     second, alone = (model.logits(text)[:, -1] for text in (longer, candidates[:, None]))
     first = model.logits(ids)[0, -1, candidates]
-    cases = []
-    for temperature in temperatures:
-        p = scaled_marginal(pairs, temperature)
-        right = np.log([p[a] for a in candidates.tolist()])
-        cases.append(HorizonCase(candidates, first, second, alone, right, k, temperature))
-    return cases
+    return [
+        HorizonCase(candidates, first, second, alone, log_p[candidates], k, temperature)
+        for log_p, temperature in zip(right, temperatures, strict=True)
+    ]
 
 
 def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, temperature: float) -> None:
@@ -95,9 +96,7 @@ def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, 
 
     What the tests of `sample` itself have lost points for, in this grading, costs nothing here.
     """
-    (case,) = cases_of(model, prompt, k, (temperature,))
-    log_p = np.full((1, model.vocab_size), -np.inf)
-    log_p[0, case.candidates] = case.right
+    log_p = marginals(model, prompt, k, (temperature,))[0][None]
     call = SampleCall(model, prompt, k, 1, temperature, 2, times=TIMES)
     try:
         drawn = np.array([sampled(test, call)[0, -1] for _ in range(TIMES)])
