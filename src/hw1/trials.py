@@ -1,7 +1,7 @@
 """Trials of `sample`: which prompts and models, what is right there, and what its draws show."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,13 +9,13 @@ import numpy as np
 from src.hw1.evidence import Answer, Draws, fits
 from src.hw1.hints.sampling import DrawsCase, FollowersCase
 from src.hw1.messages import Ids
-from src.hw1.oracle import AnyFloats, Floats, LocalTableModel, TableModel, log_softmax, pair_probabilities, top_k
+from src.hw1.oracle import Floats, LocalTableModel, TableModel, log_softmax, pair_probabilities, top_k
 from src.hw1.table import Places, ladder
 
 SMALL, LARGE = (17, 19, 23), (997, 1009, 1013, 1019, 1021)  # sizes of test models' vocabularies
 ROUNDS = 40  # of trials, at most
 FEW = 100  # tokens: in a model that knows so few, every single one is looked at
-LOOKED_AT = 2000  # tokens times their contexts, to find a mistake
+LOOKED_AT = 500_000  # logits, to find a mistake
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,6 @@ def followers(trial: Trial, ids: Ids) -> FollowersCase:
     """What the draws after the first of each row have to do with those before."""
     table, log_p, tokens = trial.model.table, trial.answer.log_p, trial.prompts.shape[1]
     of_prompts = [ids[(ids[:, :tokens] == prompt).all(axis=1)] for prompt in trial.prompts]
-    are_same = trial.alone and all((rows == rows[0]).all() for rows in of_prompts)
     firsts_fit = not trial.alone and all(
         fits(
             np.bincount(rows[:, tokens], minlength=table.vocab_size),
@@ -127,30 +126,30 @@ def followers(trial: Trial, ids: Ids) -> FollowersCase:
     mean = (p * finite).sum(axis=1)
     variance = (p * (finite - mean[:, None]) ** 2).sum(axis=1)
     first, count = places.shape[:, 0], new.shape[1] - 1
-    again = p[places.shape[:, 1:], ranks(new[:, :-1], slice(1, None))]
+    again = new[:, 1:] == new[:, :-1]
+    p_again = float(p[places.shape[:, 1:], ranks(new[:, :-1], slice(1, None))].mean())
     return FollowersCase(
         of_first,
         (float(mean[first].sum() * count), float(variance[first].sum() * count)),
-        int((new[:, 1:] == new[:, :-1]).sum()),
-        (float(again.sum()), float((again * (1 - again)).sum())),
-        are_same and bool(trial.draws(ids).drawn.any()),
+        (int(again.sum()), int((~again).sum())),
+        (p_again, 1 - p_again),
         firsts_fit,
     )
 
 
-def first_contexts(trial: Trial, ids: Ids, logits: AnyFloats) -> Iterator[tuple[DrawsCase, Floats]]:
-    """The context after each prompt, and how often each token was drawn there."""
-    tokens, size = trial.prompts.shape[1], trial.model.vocab_size
-    for prompt, after in zip(trial.prompts, logits, strict=True):
-        drawn = ids[(ids[:, :tokens] == prompt).all(axis=1), tokens]
-        yield DrawsCase(after, trial.k, logits), np.bincount(drawn, minlength=size).astype(np.float64)
+def contexts(trial: Trial, ids: Ids) -> tuple[DrawsCase, Ids]:
+    """The contexts of the first draws of all rows, and the tokens that were drawn there."""
+    tokens = trial.prompts.shape[1]
+    length = min(trial.length, max(1, LOOKED_AT // (len(ids) * trial.model.vocab_size)))
+    logits = trial.model.logits(ids[:, : tokens + length - 1])[:, tokens - 1 :] / np.float32(trial.temperature or 1.0)
+    drawn = ids[:, tokens : tokens + length]
+    if trial.alone:  # each batch had one row
+        logits, drawn = logits.reshape(1, drawn.size, -1), drawn.reshape(1, -1)
+    return DrawsCase(logits, trial.k), drawn
 
 
-def later_contexts(trial: Trial, ids: Ids) -> Iterator[tuple[DrawsCase, Floats]]:
-    """Some of the contexts after other tokens were drawn."""
-    tokens, size = trial.prompts.shape[1], trial.model.vocab_size
-    rows = np.linspace(0, len(ids) - 1, min(len(ids), LOOKED_AT // size + 5)).astype(int)
-    for row in ids[rows]:
-        for end, logits in enumerate(trial.model.logits(row[None, :-1])[0, tokens:], start=tokens + 1):
-            case = DrawsCase(logits / np.float32(trial.temperature or 1.0), trial.k)
-            yield case, np.bincount(row[end : end + 1], minlength=size).astype(np.float64)
+def repeat_each_other(trial: Trial, ids: Ids) -> bool:
+    """Whether all rows with the same prompt go on with the same tokens, and not only with the most likely ones."""
+    tokens = trial.prompts.shape[1]
+    of_prompts = [ids[(ids[:, :tokens] == prompt).all(axis=1)] for prompt in trial.prompts]
+    return all((rows == rows[0]).all() for rows in of_prompts) and bool(trial.draws(ids).drawn.any())

@@ -14,22 +14,22 @@ from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.evidence import Draws, Evidence, fits
 from src.hw1.hints.sampling import (
     FOLLOWING_MISTAKES,
-    GREEDY,
     NOT_IDS,
     REPEATED_DRAW,
     SHARED_DRAW,
     UNFILTERED,
+    diagnose_all,
     diagnose_draws,
     diagnose_feeding,
-    diagnose_power,
     diagnose_shape,
 )
 from src.hw1.hints.shared import NOTHING, first_that_applies
 from src.hw1.messages import Ids
 from src.hw1.oracle import Asked, Floats, TableModel
-from src.hw1.trials import FEW, SMALL, Trial, first_contexts, followers, later_contexts, prompts_for, trials
+from src.hw1.trials import FEW, SMALL, Trial, contexts, followers, prompts_for, repeat_each_other, trials
 
 SHOWN = 24  # of the frequencies
+FED = 7  # tokens, to see what `sample` feeds the model: few enough for it if each call has the whole text and a past
 WRONG_DRAWS = "the draws have the wrong distribution"
 WRONG_DRAWS_ALONE = "the draws after a single prompt have the wrong distribution"
 
@@ -188,22 +188,14 @@ def _check_pairs(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -> 
 
 def _diagnosed(test: GPT2Test, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> Mistakes:
     """The mistake behind wrong draws."""
-    tokens = trial.prompts.shape[1]
-    logits = trial.model.logits(trial.prompts)[:, -1] / np.float32(trial.temperature or 1.0)
-    if (ids[:, tokens] == ids[0, tokens]).all() and len(set(logits.argmax(axis=-1))) > 1:
-        return (SHARED_DRAW,)
-    if mistakes := _diagnosed_feeding(test, trial) or first_that_applies(FOLLOWING_MISTAKES, followers(trial, ids)):
-        return mistakes
-    mistakes = diagnose_power(seen, trial.temperature) if trial.temperature else ()
-    mistakes = mistakes or diagnose_draws([*first_contexts(trial, ids, logits), *later_contexts(trial, ids)])
-    is_refuted = (tuple(mistakes) == (UNFILTERED,) and not any(each.outside for each in seen)) or (
-        tuple(mistakes) == (GREEDY,) and any(each.drawn.any() for each in seen)
+    if repeat_each_other(trial, ids):
+        return (REPEATED_DRAW if trial.alone else SHARED_DRAW,)
+    return (
+        _diagnosed_feeding(test, trial)
+        or first_that_applies(FOLLOWING_MISTAKES, followers(trial, ids))
+        or diagnose_draws(*contexts(trial, ids))
+        or diagnose_all(seen, trial.temperature)
     )
-    if not mistakes or is_refuted:
-        return diagnose_power(seen, trial.temperature)
-    if trial.alone and tuple(mistakes) == (SHARED_DRAW,):  # there is only one prompt
-        return (REPEATED_DRAW,)
-    return mistakes
 
 
 def _diagnosed_feeding(test: GPT2Test, trial: Trial) -> Mistakes:
@@ -211,10 +203,10 @@ def _diagnosed_feeding(test: GPT2Test, trial: Trial) -> Mistakes:
     model = TableModel(trial.model.vocab_size, trial.model.seed)
     prompts = trial.prompts[:1] if trial.alone else trial.prompts
     try:
-        ids = sampled(test, SampleCall(model, prompts, trial.k, 2, trial.temperature))
+        ids = sampled(test, SampleCall(model, prompts, trial.k, FED, trial.temperature))
     except PointsLost:
         return ()
-    return diagnose_feeding(model.asked[1], ids[:, :-1]) if len(model.asked) > 1 else ()
+    return _fed_rightly(model.asked, ids, prompts.shape[1])[-1]
 
 
 def frequencies(what: str, probabilities: Floats, counts: Floats) -> tuple[str, str]:
@@ -231,25 +223,38 @@ def check_feeding(test: GPT2Test, model: TableModel, prompts: Ids, length: int, 
     """
     call = SampleCall(model, prompts, k, length)
     ids = sampled(test, call)
-    start, fed, rows = prompts.shape[1], np.zeros(len(prompts), int), list(range(len(prompts)))
+    start = prompts.shape[1]
+    fed, calls, mistakes = _fed_rightly(model.asked, ids, start)
     input = f"{call.description}, which records what it is fed"
     expected = (
         "one call of the model for each new token: first with the prompts, then with the newest tokens alone and the "
         "`past` that the model returned before"
     )
-    for step, asked in enumerate(model.asked, start=1):
+    if calls < len(model.asked):
+        asked = model.asked[calls]
+        past = "no past" if asked.past is None else f"a past of {_count(asked.past.shape[1], 'token')}"
+        got = f"call {calls + 1} had token ids of shape {asked.ids.shape} and {past}"
+        test.lose(input, expected, got, mistakes, "the model is not fed what it should be")
+    if (fed < start + length - 1).any() or (fed > start + length).any():
+        got = f"{_count(len(model.asked), 'call')} of the model, with {fed.max()} of the {start} + {length} tokens"
+        test.lose(input, expected, got, reason="the model is called too often or too rarely")
+
+
+def _fed_rightly(calls: Sequence[Asked], ids: Ids, start: int) -> tuple[Ids, int, Mistakes]:
+    """How many tokens of each row of `ids` the model was fed rightly, in how many calls, and the mistake in the next.
+
+    Args:
+        start: the length of the prompts
+    """
+    fed, rows = np.zeros(len(ids), int), list(range(len(ids)))
+    for right, asked in enumerate(calls):
         size, before = asked.ids.shape[1], rows
         rows = _rows_of(asked, ids, fed)
         if not rows or (fed[rows] + size > np.maximum(start, fed[rows] + 1)).any():
             seen = int(fed[before[0]])
-            mistakes = diagnose_feeding(asked, ids[before, : seen + 1]) if seen >= start else ()
-            past = "no past" if asked.past is None else f"a past of {_count(asked.past.shape[1], 'token')}"
-            got = f"call {step} had token ids of shape {asked.ids.shape} and {past}"
-            test.lose(input, expected, got, mistakes, "the model is not fed what it should be")
+            return fed, right, diagnose_feeding(asked, ids[before, : seen + 1]) if seen >= start else ()
         fed[rows] += size
-    if (fed < start + length - 1).any() or (fed > start + length).any():
-        got = f"{_count(len(model.asked), 'call')} of the model, with {fed.max()} of the {start} + {length} tokens"
-        test.lose(input, expected, got, reason="the model is called too often or too rarely")
+    return fed, len(calls), ()
 
 
 def _rows_of(asked: Asked, ids: Ids, fed: Ids) -> list[int]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from src.grading.part_test import Mistake, Mistakes
 from src.hw1.evidence import Draws, Evidence, fits, together
@@ -19,17 +20,16 @@ from src.hw1.hints.shared import (
     first_that_applies,
 )
 from src.hw1.messages import FILTERED, Ids
-from src.hw1.oracle import AnyFloats, Asked, Floats, log_softmax, log_sum_exp, top_k
+from src.hw1.oracle import AnyFloats, Asked, Floats, log_softmax, top_k
 
 SIMILAR = 5.0  # nats: mistakes whose log-likelihoods differ by less explain the draws about equally well
-FEW, MANY = 4, 100  # draws in one context: fewer fit almost anything
-CLEARLY = 8.0  # nats: an explanation that is so much better is not chance
+CLEARLY = 8.0  # nats: an explanation that is 3,000 times as likely is not chance
 POWERS = np.exp(np.linspace(np.log(0.15), np.log(6), 241))  # which may have been taken of the probabilities
 
 UNFILTERED = Mistake(
     "unfiltered",
     "tokens outside the top k were drawn; draw from the logits that `top_k_logits` returned",
-    (lambda case: np.exp(case.log_p) if case.k else None,),
+    (lambda case: np.exp(case.log_p),),
 )
 STALE_LOGITS = Mistake(
     "stale logits", "the second token does not depend on the first; what does the model have to see next?"
@@ -54,8 +54,10 @@ class ShapeCase:
     @property
     def has_new_tokens_only(self) -> bool:
         """Whether these are the new tokens without the prompts."""
-        shape = (len(self.prompts), self.length)
-        return self.ids.shape == shape and not np.array_equal(self.ids[:, :1], self.prompts[:, :1])
+        if self.ids.shape != (len(self.prompts), self.length):
+            return False
+        both = min(self.length, self.prompts.shape[1])
+        return not np.array_equal(self.ids[:, :both], self.prompts[:, :both])
 
 
 NOT_IDS = Mistake(
@@ -96,182 +98,186 @@ def diagnose_shape(ids: Ids, prompts: Ids, length: int) -> Mistakes:
 
 @dataclass(frozen=True)
 class DrawsCase:
-    """One prompt, and what the model answers to it.
+    """Contexts in which tokens were drawn.
 
     Attributes:
-        logits: of the next token, (V,), not filtered yet
+        logits: of the next token in each, not filtered yet, (B, n, V); the B texts were in one batch
         k: how many tokens pass the filter; 0 for all
-        batch: the logits after each of the prompts that were sampled together, (n, V)
     """
 
     logits: AnyFloats
     k: int
-    batch: AnyFloats | None = None
 
     @cached_property
     def log_p(self) -> Floats:
-        """log p of each token before the filter, (V,)."""
+        """log p of each token before the filter, (B, n, V)."""
         return log_softmax(self.logits)
 
     @cached_property
     def kept(self) -> NDArray[np.bool_]:
-        """Which tokens pass the filter, (V,)."""
+        """Which tokens pass the filter, (B, n, V)."""
         return np.isfinite(top_k(self.logits, self.k))
 
     @cached_property
-    def filtered(self) -> AnyFloats:
-        """The logits behind the filter, (V,)."""
-        return np.where(self.kept, self.logits, FILTERED)
+    def filtered(self) -> Floats:
+        """The logits behind the filter, (B, n, V)."""
+        return np.where(self.kept, self.logits, FILTERED).astype(np.float64)
 
 
-def _greedy(case: DrawsCase) -> Floats:
-    probabilities = np.zeros(len(case.logits))
-    probabilities[case.log_p.argmax()] = 1
-    return probabilities
+def _softmax(logits: AnyFloats) -> Floats:
+    return np.exp(log_softmax(logits))
 
 
-def _by_logits(case: DrawsCase) -> AnyFloats:
-    weights = np.maximum(case.logits, 0) * case.kept
-    return np.asarray(weights / max(1e-9, weights.sum()))
-
-
-def _with_power(power: float, case: DrawsCase) -> Floats:
-    return np.exp(log_softmax(case.filtered * power))
+def _normalised(weights: ArrayLike) -> Floats:
+    weights = np.asarray(weights, np.float64)
+    return np.asarray(weights / np.maximum(1e-9, weights.sum(axis=-1, keepdims=True)))
 
 
 def _neighbour(step: int, case: DrawsCase) -> Floats:
-    """What a search in the cumulative sums draws if it stops `step` tokens too late."""
-    probabilities, index = np.zeros(len(case.logits)), np.arange(len(case.logits))
-    np.add.at(probabilities, (index + step).clip(0, len(index) - 1), np.exp(log_softmax(case.filtered)))
-    return probabilities
-
-
-def _softmax_over_the_batch(case: DrawsCase) -> Floats | None:
-    if case.batch is None:
-        return None
-    rows = np.where(np.isfinite(top_k(case.batch, case.k)), case.batch.astype(np.float64), FILTERED)
-    share = np.exp(case.filtered - log_sum_exp(rows.T))
-    return np.asarray(share / share.sum())
+    """What a search in the cumulative sums draws if it stops one token too late (step 1) or too early (-1)."""
+    p = _softmax(case.filtered)
+    moved = np.roll(p, step, axis=-1)
+    first, last = (0, -1)[::step]  # what went over the end belongs to the last token
+    moved[..., last] += p[..., last]
+    moved[..., first] = 0
+    return moved
 
 
 GREEDY = Mistake(
     "greedy",
     "the most likely token is taken every time; draw at random, with the model's probabilities, and with new random "
     "numbers for each draw",
-    (_greedy,),
+    (lambda case: _normalised(case.log_p == case.log_p.max(axis=-1, keepdims=True)),),
 )
 SHARPENED = Mistake(
     "sharpened",
     "the draws follow a power of the probabilities, not the probabilities themselves",
-    tuple(partial(_with_power, power) for power in (0.5, 2.0, 1 / 3, 0.7, 1.5)),
+    tuple(
+        partial(lambda power, case: _softmax(case.filtered * power), power)
+        for power in (0.5, 2.0, 0.25, 1 / 3, 0.7, 0.85, 1.2, 1.5, 3.0)
+    ),
 )
 
-# Each variant gives the probabilities (V,) of the first token; None where this case cannot show the mistake.
+# Each variant gives the probabilities (B, n, V) to which the mistake leads.
 DRAW_MISTAKES = (
     GREEDY,
     Mistake(
         "uniform",
         "all tokens are drawn equally often; over which axis does your softmax sum to 1?",
-        (lambda case: np.full(len(case.logits), 1 / len(case.logits)),),
+        (lambda case: _normalised(np.ones(case.logits.shape)),),
     ),
     Mistake(
         "uniform over top k",
         "all of the top k tokens are drawn equally often; their probabilities should matter",
-        (lambda case: case.kept / case.kept.sum() if case.k else None,),
+        (lambda case: _normalised(case.kept),),
     ),
     DOUBLE_SOFTMAX.with_variants(
-        lambda case: np.exp(log_softmax(np.exp(log_softmax(case.filtered)))),
-        lambda case: np.exp(log_softmax(np.exp(case.log_p))),
+        lambda case: _softmax(_softmax(case.filtered)),
+        lambda case: _softmax(_softmax(case.logits)),
     ),
     UNFILTERED,
     Mistake(
         "logits as weights",
         "the draws follow the logits themselves; turn them into probabilities first",
-        (_by_logits,),
+        (lambda case: _normalised(np.maximum(case.logits, 0) * case.kept),),
     ),
     SHARPENED,
     Mistake(
         "rank for token",
         "the rank among the top k is taken for the token; which token ids have these ranks?",
-        (lambda case: np.sort(np.exp(log_softmax(case.filtered)))[::-1],),
+        (lambda case: np.sort(_softmax(case.filtered))[..., ::-1],),
     ),
     Mistake(
         "neighbour",
         "each token is drawn with its neighbour's probability; which token does your cumulative sum stop at?",
         (partial(_neighbour, 1), partial(_neighbour, -1)),
     ),
-    OVER_THE_BATCH.with_variants(_softmax_over_the_batch),
+    OVER_THE_BATCH.with_variants(lambda case: _normalised(_softmax(case.filtered.T).T)),
 )
 
 
-Seen = Sequence[tuple[DrawsCase, Floats]]  # contexts, and how often each token was drawn there, (V,)
+def diagnose_draws(case: DrawsCase, drawn: Ids) -> Mistakes:
+    """The mistake that explains the tokens `drawn` (B, n) clearly better than the right answer, and best of all.
+
+    Empty also if a power of the right probabilities does, of which all draws have to tell.
+    """
+    right, _ = _explained(case, drawn, _softmax(case.filtered))
+    found = [(m, *_explained(case, drawn, variant(case))) for m in DRAW_MISTAKES for variant in m.variants]
+    enough = max(right + CLEARLY, max(log_likelihood for _, log_likelihood, _ in found) - SIMILAR)
+    for mistake, log_likelihood, is_likely in found:
+        if log_likelihood > enough and (is_likely or mistake is SHARPENED):
+            return () if mistake is SHARPENED else (mistake,)
+    return ()
 
 
-def diagnose_draws(seen: Seen) -> Mistakes:
-    """The mistake that explains how often each token was drawn in each context; the first was seen the most often."""
-    fitting = list(_fitting(seen))
-    best = max((log_likelihood for _, log_likelihood in fitting), default=0.0)
-    for mistake, log_likelihood in fitting:  # the first that explains the counts about as well as the best does
-        if log_likelihood > best - SIMILAR:
-            return (mistake,)
-    if any(counts[~case.kept].any() for case, counts in seen):
-        return (UNFILTERED,)
-    (_, counts), *_ = seen
-    return (SHARED_DRAW,) if counts.sum() > 1 and counts.max() == counts.sum() else ()
+def _explained(case: DrawsCase, drawn: Ids, probabilities: Floats) -> tuple[float, bool]:
+    """The log-likelihood of the draws with these probabilities, and whether they look like draws with them."""
+    possible = probabilities > 0
+    log_q = np.log(np.where(possible, probabilities, 1))
 
+    def of_drawn(values: NDArray[Any]) -> NDArray[Any]:
+        return np.take_along_axis(values, drawn[..., None], axis=-1)[..., 0]
 
-def _fitting(seen: Seen) -> Iterator[tuple[Mistake, float]]:
-    """The mistakes to which the draws fit, each with their log-likelihood."""
-    for mistake in DRAW_MISTAKES:
-        for variant in mistake.variants:
-            explained = [(variant(case), counts) for case, counts in seen]
-            if sum(counts.sum() for p, counts in explained if p is None) and explained[0][1].sum() < MANY:
-                continue  # too few of the draws show anything
-            found = [_surprise(counts, p) for p, counts in explained]
-            total, expected, variance = np.sum(found, axis=0)
-            if math.isfinite(total) and abs(total - expected) <= 5 * math.sqrt(variance) + 1e-6 * abs(total):
-                yield mistake, total
+    def look_likely(values: Floats) -> bool:
+        mean = (probabilities * values).sum(axis=-1)
+        variance = (probabilities * (values - mean[..., None]) ** 2).sum()
+        got = of_drawn(values).sum()
+        return bool(abs(got - mean.sum()) <= 5 * math.sqrt(variance) + 1e-6 * abs(got))
 
-
-def _surprise(counts: Floats, probabilities: AnyFloats | None) -> tuple[float, float, float]:
-    """The log-likelihood of the counts, its expectation and its variance; -inf where the counts do not fit."""
-    if probabilities is None:
-        return 0.0, 0.0, 0.0
-    with np.errstate(divide="ignore"):
-        log_p = np.log(np.maximum(np.asarray(probabilities, np.float64), 0))
-    n, kept = counts.sum(), np.isfinite(log_p)
-    if counts[~kept].any() or (n > FEW and not fits(counts, probabilities)):
-        return -math.inf, 0.0, 0.0
-    p, log_p = np.exp(log_p[kept]), log_p[kept]
-    mean = float(p @ log_p)
-    return float(counts[kept] @ log_p), n * mean, n * float(p @ (log_p - mean) ** 2)
+    if not of_drawn(possible).all():
+        return -math.inf, False
+    return float(of_drawn(log_q).sum()), look_likely(log_q) and look_likely(case.log_p)
 
 
 # --- all draws together ---
 
+TOO_OFTEN = Mistake(
+    "too often",
+    "one token is drawn too often, wherever it may be drawn; does anything change its probability before the draw?",
+)
+TOO_RARELY = Mistake(
+    "too rarely",
+    "one token is drawn too rarely, wherever it may be drawn; does anything change its probability before the draw?",
+)
 
-def diagnose_power(draws: Sequence[Draws], temperature: float | None) -> Mistakes:
-    """The mistake of drawing from a power of the right probabilities, if that explains all draws."""
-    draws = together(draws)
+
+def diagnose_all(draws: Sequence[Draws], temperature: float | None) -> Mistakes:
+    """The mistake that explains all draws clearly better than the right answer and the other mistakes here do."""
     if any(each.outside for each in draws):
-        return ()
+        return (UNFILTERED,)
+    draws = together(draws)
+    found = sorted([(0.0, ()), _of_a_power(draws, temperature), *_of_a_token(draws)], key=lambda pair: pair[0])
+    (second, _), (best, mistakes) = found[-2:]
+    return mistakes if best > second + CLEARLY else ()
+
+
+def _of_a_token(draws: Sequence[Draws]) -> Iterator[tuple[float, Mistakes]]:
+    """By which factor another probability of one token explains the draws better, as a logarithm; the mistake."""
+    for each in draws:
+        for mistake, factors in zip((TOO_OFTEN, TOO_RARELY), each.log_factors_of_tokens(), strict=True):
+            if len(factors):
+                *_, second, best = np.sort(factors)
+                yield best, (mistake,) if second < CLEARLY else ()  # or it is more than one token
+
+
+def _of_a_power(draws: Sequence[Draws], temperature: float | None) -> tuple[float, Mistakes]:
+    """By which factor a power of the right probabilities explains the draws better, as a logarithm; the mistake."""
 
     def explained(power: float) -> float:
         return sum(each.log_likelihood(log_softmax(each.answer.log_p * power)) for each in draws)
 
     best = max(POWERS, key=explained)
-    if best in (POWERS[0], POWERS[-1]) or explained(best) < explained(1.0) + CLEARLY:
-        return ()
+    factor = explained(best) - explained(1.0)
     rest = Evidence()
     for each in draws:
         rest.add(replace(each, answer=replace(each.answer, log_p=log_softmax(each.answer.log_p * best))))
-    if rest.log_factor > CLEARLY:  # something else is wrong, too
-        return ()
+    if best in (POWERS[0], POWERS[-1]) or rest.log_factor > CLEARLY:  # it is something else, or something else, too
+        return factor, ()
     if temperature:
         for mistake, power in ((UNCHANGED, temperature), (MULTIPLIED, temperature**2), (SQUARED, 1 / temperature)):
             if explained(power) > explained(best) - SIMILAR:
-                return (mistake,)
-    return (SHARPENED,)
+                return factor, (mistake,)
+    return factor, (SHARPENED,)
 
 
 # --- how draws depend on each other ---
@@ -284,39 +290,35 @@ class FollowersCase:
     Attributes:
         if_stale: log p of each in the context of the first draw of its row, (N,)
         stale_moments: expectation and variance of their sum if they are drawn there
-        repeated: how often the token before is drawn again
-        repeated_moments: expectation and variance of that if the draws are right
-        are_same: whether every call with a prompt drew the same, and that not only the most likely tokens
+        repeated: how many are the token before once more, and how many are not
+        repeated_p: the mean probability of either if the draws are right
         firsts_fit: whether the first draws of all rows are right
     """
 
     if_stale: Floats
     stale_moments: tuple[float, float]
-    repeated: int
-    repeated_moments: tuple[float, float]
-    are_same: bool
+    repeated: tuple[int, int]
+    repeated_p: tuple[float, float]
     firsts_fit: bool
 
     @property
     def is_stale(self) -> bool:
         """Whether the draws fit the first context of their rows."""
-        return _deviation(float(self.if_stale.sum()), *self.stale_moments) < 5
+        (mean, variance), got = self.stale_moments, float(self.if_stale.sum())
+        return math.isfinite(got) and abs(got - mean) < 5 * math.sqrt(variance)
 
     @property
     def is_repeated(self) -> bool:
         """Whether the draws depend on those before."""
-        return self.are_same or (self.firsts_fit and _deviation(self.repeated, *self.repeated_moments) > 8)
+        again, others = self.repeated
+        is_more = again > self.repeated_p[0] * (again + others)
+        return self.firsts_fit and is_more and not fits(self.repeated, self.repeated_p)
 
 
 FOLLOWING_MISTAKES = (
     STALE_LOGITS.with_variants(lambda case: case.is_stale),
     REPEATED_DRAW.with_variants(lambda case: case.is_repeated),
 )
-
-
-def _deviation(got: float, expected: float, variance: float) -> float:
-    """How many standard deviations lie between what was got and what was expected."""
-    return abs(got - expected) / math.sqrt(variance) if math.isfinite(got) and variance > 0 else math.inf
 
 
 # --- what the model is fed ---
