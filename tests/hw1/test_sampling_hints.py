@@ -99,6 +99,20 @@ def test_unknown_draws_get_no_hint():
     assert hint_given(SamplingTest, "test_draws", sampler(inverted)) == ""
 
 
+def shuffled(case: DrawsCase) -> np.ndarray:
+    return np.roll(right_draws(case), 5, axis=-1)
+
+
+def test_other_tokens_are_not_taken_for_uniform_draws():
+    """Over many contexts, all ranks are drawn equally often; after one prompt, some tokens are drawn far more often."""
+    assert hint_given(SamplingTest, "test_draws", sampler(shuffled)) == UNFILTERED.hint
+
+
+def test_a_double_softmax_is_not_taken_for_uniform_draws_alone():
+    (mistake,) = [mistake for mistake in DRAW_MISTAKES if mistake.name == "double softmax"]
+    assert hint_given(AloneTest, "test_draws", sampler(mistake.variants[0])) == mistake.hint
+
+
 def right_draws(case: DrawsCase) -> np.ndarray:
     return np.exp(log_softmax(case.filtered))
 

@@ -30,6 +30,7 @@ from src.hw1.trials import FEW, SMALL, Trial, contexts, followers, prompts_for, 
 
 SHOWN = 24  # of the frequencies
 FED = 7  # tokens, to see what `sample` feeds the model: few enough for it if each call has the whole text and a past
+ENOUGH = 20  # texts after each prompt, to find a mistake
 WRONG_DRAWS = "the draws have the wrong distribution"
 WRONG_DRAWS_ALONE = "the draws after a single prompt have the wrong distribution"
 
@@ -133,7 +134,7 @@ def check_draws(test: GPT2Test, trials: Sequence[Trial]) -> None:
         draws.append(trial.draws(ids))
         evidence.add(draws[-1], trial.model.seed)
         if evidence.is_too_much:
-            _lose_by_draws(test, trial, ids, draws)
+            _lose_by_draws(test, trial, ids, _diagnosed(test, trials[0], trial, ids, draws))
         if evidence.is_settled:
             break
     if trials[0].model.vocab_size > FEW:
@@ -143,7 +144,8 @@ def check_draws(test: GPT2Test, trials: Sequence[Trial]) -> None:
     tables += [(counts.reshape(-1), p.reshape(-1)) for counts, p in pairs]
     looks = len(trials) if trials[0].alone else 1  # when to look depends on the draws, if they go on
     if not all(fits(counts, p, len(tables) * looks) for counts, p in tables):
-        _lose_by_draws(test, trials[0], np.concatenate(firsts), draws)
+        ids = np.concatenate(firsts)
+        _lose_by_draws(test, trials[0], ids, _diagnosed(test, trials[0], trials[0], ids, draws))
 
 
 def _continued(test: GPT2Test, trial: Trial) -> Ids:
@@ -154,9 +156,9 @@ def _continued(test: GPT2Test, trial: Trial) -> Ids:
     return np.concatenate([sampled(test, replace(_call_of(trial), prompts=prompt[None])) for prompt in prompts])
 
 
-def _lose_by_draws(test: GPT2Test, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> NoReturn:
-    """Say where the draws `ids` of a trial are wrong, the last of those that were seen."""
-    draws, mistakes = trial.draws(ids), _diagnosed(test, trial, ids, seen)
+def _lose_by_draws(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -> NoReturn:
+    """Say where the draws `ids` of a trial are wrong."""
+    draws = trial.draws(ids)
     if trial.model.vocab_size <= FEW:
         _check_pairs(test, trial, ids, mistakes)
     if draws.outside:
@@ -186,8 +188,11 @@ def _check_pairs(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -> 
             _lose(test, trial, *frequencies(what, right[first], counts[first]), mistakes)
 
 
-def _diagnosed(test: GPT2Test, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> Mistakes:
-    """The mistake behind wrong draws."""
+def _diagnosed(test: GPT2Test, first: Trial, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> Mistakes:
+    """The mistake behind wrong draws, the last of which are the `ids` of `trial`."""
+    if first.model.vocab_size <= FEW and (trial.alone or trial is not first):
+        # Known mistakes differ most where tokens are few and draws are many.
+        trial, ids = first, _continued(test, replace(first, repeats=max(first.repeats, ENOUGH)))
     if repeat_each_other(trial, ids):
         return (REPEATED_DRAW if trial.alone else SHARED_DRAW,)
     return (

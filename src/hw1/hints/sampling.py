@@ -23,6 +23,7 @@ from src.hw1.messages import FILTERED, Ids
 from src.hw1.oracle import AnyFloats, Asked, Floats, log_softmax, top_k
 
 SIMILAR = 5.0  # nats: mistakes whose log-likelihoods differ by less explain the draws about equally well
+MANY = 40  # draws in one context, which tell something
 CLEARLY = 8.0  # nats: an explanation that is 3,000 times as likely is not chance
 POWERS = np.exp(np.linspace(np.log(0.15), np.log(6), 241))  # which may have been taken of the probabilities
 
@@ -151,7 +152,8 @@ GREEDY = Mistake(
 )
 SHARPENED = Mistake(
     "sharpened",
-    "the draws follow a power of the probabilities, not the probabilities themselves",
+    "likely tokens are drawn too often or too rarely, as if from a power of the probabilities; draw from the "
+    "probabilities themselves",
     tuple(
         partial(lambda power, case: _softmax(case.filtered * power), power)
         for power in (0.5, 2.0, 0.25, 1 / 3, 0.7, 0.85, 1.2, 1.5, 3.0)
@@ -201,32 +203,37 @@ def diagnose_draws(case: DrawsCase, drawn: Ids) -> Mistakes:
 
     Empty also if a power of the right probabilities does, of which all draws have to tell.
     """
-    right, _ = _explained(case, drawn, _softmax(case.filtered))
-    found = [(m, *_explained(case, drawn, variant(case))) for m in DRAW_MISTAKES for variant in m.variants]
-    enough = max(right + CLEARLY, max(log_likelihood for _, log_likelihood, _ in found) - SIMILAR)
-    for mistake, log_likelihood, is_likely in found:
-        if log_likelihood > enough and (is_likely or mistake is SHARPENED):
+    right = _log_likelihood(_softmax(case.filtered), drawn)
+    found = [(m, variant, _log_likelihood(variant(case), drawn)) for m in DRAW_MISTAKES for variant in m.variants]
+    enough = max(right + CLEARLY, max(log_likelihood for _, _, log_likelihood in found) - SIMILAR)
+    for mistake, variant, log_likelihood in found:
+        if log_likelihood > enough and (mistake is SHARPENED or _look_like(case, drawn, variant(case))):
             return () if mistake is SHARPENED else (mistake,)
     return ()
 
 
-def _explained(case: DrawsCase, drawn: Ids, probabilities: Floats) -> tuple[float, bool]:
-    """The log-likelihood of the draws with these probabilities, and whether they look like draws with them."""
-    possible = probabilities > 0
-    log_q = np.log(np.where(possible, probabilities, 1))
+def _of_drawn(values: NDArray[Any], drawn: Ids) -> NDArray[Any]:
+    return np.take_along_axis(values, drawn[..., None], axis=-1)[..., 0]
 
-    def of_drawn(values: NDArray[Any]) -> NDArray[Any]:
-        return np.take_along_axis(values, drawn[..., None], axis=-1)[..., 0]
 
-    def look_likely(values: Floats) -> bool:
-        mean = (probabilities * values).sum(axis=-1)
-        variance = (probabilities * (values - mean[..., None]) ** 2).sum()
-        got = of_drawn(values).sum()
-        return bool(abs(got - mean.sum()) <= 5 * math.sqrt(variance) + 1e-6 * abs(got))
+def _log_likelihood(p: Floats, drawn: Ids) -> float:
+    with np.errstate(divide="ignore"):
+        return float(np.log(_of_drawn(p, drawn)).sum())
 
-    if not of_drawn(possible).all():
-        return -math.inf, False
-    return float(of_drawn(log_q).sum()), look_likely(log_q) and look_likely(case.log_p)
+
+def _look_like(case: DrawsCase, drawn: Ids, p: Floats) -> bool:
+    """Whether the draws look as if drawn with the probabilities `p`: by sums of log-probabilities, and by counts."""
+    for log_p in (np.log(np.where(p > 0, p, 1)), case.log_p):
+        mean = (p * log_p).sum(axis=-1)
+        variance = (p * (log_p - mean[..., None]) ** 2).sum()
+        got = _of_drawn(log_p, drawn).sum()
+        if abs(got - mean.sum()) > 5 * math.sqrt(variance) + 1e-6 * abs(got):
+            return False
+    size = p.shape[-1]
+    _, context, repeats = np.unique(case.logits.reshape(-1, size), axis=0, return_inverse=True, return_counts=True)
+    of_contexts = ((context.reshape(-1) == often) for often in np.flatnonzero(repeats >= MANY))
+    tokens, p = drawn.reshape(-1), p.reshape(-1, size)
+    return all(fits(np.bincount(tokens[here], minlength=size), p[here][0]) for here in of_contexts)
 
 
 # --- all draws together ---
@@ -245,8 +252,10 @@ def diagnose_all(draws: Sequence[Draws], temperature: float | None) -> Mistakes:
     """The mistake that explains all draws clearly better than the right answer and the other mistakes here do."""
     if any(each.outside for each in draws):
         return (UNFILTERED,)
+    again, other = np.sum([each.log_factors_of_repeats() for each in draws], axis=0)
     draws = together(draws)
-    found = sorted([(0.0, ()), _of_a_power(draws, temperature), *_of_a_token(draws)], key=lambda pair: pair[0])
+    of_repeats = ((again, (REPEATED_DRAW,)), (other, ()))
+    found = sorted([*of_repeats, _of_a_power(draws, temperature), *_of_a_token(draws), (0.0, ())], key=lambda f: f[0])
     (second, _), (best, mistakes) = found[-2:]
     return mistakes if best > second + CLEARLY else ()
 
