@@ -24,6 +24,7 @@ The staff's commands add a few of their own to this tree.
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class CourseworkError(Exception):
@@ -136,9 +137,21 @@ class PointsLost(GradingError, AssertionError):
         hint: what may be wrong with the code
         reason: what is wrong with the value, in words that never depend on the arguments
         returned: whether it returned anything at all
+        mistakes: the names of the known mistakes that explain it
+        chart: expected values and those that came, to be drawn: a `Chart` (see `src/grading/chart.py`) or None
     """
 
-    def __init__(self, input: str, expected: str, got: str, hint: str = "", reason: str = "", returned: bool = True):
+    def __init__(
+        self,
+        input: str,
+        expected: str,
+        got: str,
+        hint: str = "",
+        reason: str = "",
+        returned: bool = True,
+        mistakes: tuple[str, ...] = (),
+        chart: Any = None,
+    ):
         super().__init__(got)
         self.input = input
         self.expected = expected
@@ -146,6 +159,8 @@ class PointsLost(GradingError, AssertionError):
         self.hint = hint
         self.reason = reason
         self.returned = returned
+        self.mistakes = mistakes
+        self.chart = chart
 
     def visible_text(self) -> str:
         """The message of a visible test: everything."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NoReturn, Protocol
 import numpy as np
 
 from src.errors import CallFailed, PointsLost
+from src.grading.chart import AnyChart
 from src.grading.homework import Homework
 from src.grading.intake import Submission
 from src.grading.sandbox.client import Answerer
@@ -52,6 +53,11 @@ Mistakes = Sequence[Mistake]  # which together explain a value; empty where noth
 def hint_of(mistakes: Mistakes) -> str:
     """What to tell a student who made these mistakes; empty if there are none."""
     return "; and ".join(mistake.hint for mistake in mistakes)
+
+
+def names_of(mistakes: Mistakes) -> tuple[str, ...]:
+    """The mistakes' names."""
+    return tuple(mistake.name for mistake in mistakes)
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -117,6 +123,7 @@ class PartTest(unittest.TestCase):
         self.grading = grading
         self.score: float | None = None  # of a test that earns a share of its points; None: all or nothing
         self.partly_lost: PointsLost | None = None  # why it earned only a share
+        self.chart: AnyChart | None = None  # of what it looked at, where nothing is wrong
         self._worker: Worker | None = None
         self._watches = False  # whether that worker was started for calls that watch the model
         self._printed = ""  # by the last worker
@@ -194,8 +201,10 @@ class PartTest(unittest.TestCase):
             return PointsLost("", "", reason, reason=reason, returned=False)
         expected = f"`{function}` to return a value within {self._allowed:.0f} s"
         got = f"{failed.reason}\n{failed.details}".rstrip()
-        hint = hint_of(self.explain(failed.error, failed.line))
-        return PointsLost(input, expected, got, hint, failed.reason, returned=False)
+        mistakes = self.explain(failed.error, failed.line)
+        return PointsLost(
+            input, expected, got, hint_of(mistakes), failed.reason, returned=False, mistakes=names_of(mistakes)
+        )
 
     def explain(self, error: str, line: str) -> Mistakes:
         """The known mistakes behind an `error`, "TypeError: …", of a student's `line`; a homework knows some."""
@@ -208,13 +217,22 @@ class PartTest(unittest.TestCase):
                 test.run(ReasonsResult())
         return {self.grading.reasons.get(test.number, "") for test in self.grading.tests if test.part == part} - {""}
 
-    def lose(self, input: str, expected: str, got: str, mistakes: Mistakes = (), reason: str = "") -> NoReturn:
-        """Fail this test; `mistakes` explain what the student got.
+    def lose(
+        self,
+        input: str,
+        expected: str,
+        got: str,
+        mistakes: Mistakes = (),
+        reason: str = "",
+        chart: AnyChart | None = None,
+    ) -> NoReturn:
+        """Fail this test; `mistakes` explain what the student got, and `chart` shows it.
 
         Raises:
             PointsLost: always.
         """
-        raise PointsLost(input, expected, got, hint_of(mistakes), reason)
+        hint, names = hint_of(mistakes), names_of(mistakes)
+        raise PointsLost(input, expected, got, hint, reason, mistakes=names, chart=chart)
 
     def earn(self, share: float) -> None:
         """Earn this share, 0 to 1, of the test's points, if nothing fails after that."""

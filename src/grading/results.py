@@ -15,6 +15,7 @@ from typing import Any
 
 from src.errors import HomeworkError, PointsLost
 from src.files import ROOT
+from src.grading.chart import AnyChart
 from src.grading.homework import Homework
 from src.grading.part_test import ErrorInfo, Grading, PartTest, ReasonsResult
 
@@ -28,7 +29,10 @@ GRADER_FAILED = "the grader itself failed here, which is not your fault; please 
 
 @dataclass(frozen=True)
 class TestResult:
-    """What came of one test."""
+    """What came of one test.
+
+    `output` is all that students may read of a hidden test. Of a visible one, they may read everything but `seconds`.
+    """
 
     __test__ = False  # not a test of pytest's
 
@@ -40,6 +44,16 @@ class TestResult:
     visibility: str | None  # Gradescope's word for when students see it; None: always
     output: str  # for the student
     details: str  # for the staff, and for the student where the test is visible
+    is_hidden: bool
+    input: str = ""  # from here to `mistakes`: see `PointsLost`; empty where nothing is wrong
+    expected: str = ""
+    got: str = ""
+    hint: str = ""
+    reason: str = ""
+    mistakes: tuple[str, ...] = ()
+    printed: str = ""  # the first lines that the student's code printed, where no error quotes them
+    chart: AnyChart | None = None
+    seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -75,6 +89,7 @@ class Recorder(ReasonsResult):
         self._given: set[tuple[str, str]] = set()  # part and text of what visible tests said
         self._save = save
         self._began = time.monotonic()
+        self._test_began = self._began
         self._seconds = 0
         save(self.so_far(UNFINISHED))
 
@@ -90,6 +105,7 @@ class Recorder(ReasonsResult):
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
         _show_progress(f"{_attribute(test, 'number')} {test.shortDescription()}")
+        self._test_began = time.monotonic()
 
     def addSuccess(self, test: unittest.TestCase) -> None:
         super().addSuccess(test)
@@ -109,12 +125,15 @@ class Recorder(ReasonsResult):
         is_partial = error is not None and error is test.partly_lost
         score = test.score if test.score is not None and (error is None or is_partial) else 0.0 if error else points
         hidden = _attribute(test, "hide_errors")
-        printed = "" if error is None or hidden else _listing(test.printed())
+        printed = test.printed()
+        listing = "" if error is None or hidden else _listing(printed)
         result = TestResult(
             part=test.part, number=_attribute(test, "number"), name=test.shortDescription() or str(test),
             score=score, max_score=points, visibility=_attribute(test, "visibility"),
-            output=self._hidden_text(test.part, error, hidden) if hidden else _visible_text(error) + printed,
-            details=describe(error) + printed,
+            output=self._hidden_text(test.part, error, hidden) if hidden else _visible_text(error) + listing,
+            details=describe(error) + listing,
+            is_hidden=test.is_hidden, printed=printed, seconds=time.monotonic() - self._test_began,
+            **_lost_fields(error) if isinstance(error, PointsLost) else {"chart": test.chart},
         )  # fmt: skip
         if hidden:
             self._hidden.append(result)
@@ -144,6 +163,11 @@ def _visible_text(error: BaseException | None) -> str:
     if error is None:
         return ""
     return error.visible_text() if isinstance(error, PointsLost) else GRADER_FAILED
+
+
+def _lost_fields(lost: PointsLost) -> dict[str, Any]:
+    names = ("input", "expected", "got", "hint", "reason", "mistakes", "chart")
+    return {name: getattr(lost, name) for name in names}
 
 
 def describe(error: BaseException | None) -> str:

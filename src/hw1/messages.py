@@ -144,8 +144,9 @@ class ReadSubmit(Message):
 
 @dataclass(frozen=True)
 class SubmitContent(Message):
-    """What is wrong in submit/; if nothing is, the values in the files that the same model made."""
+    """What is wrong in submit/, and the values in its files."""
 
     problems: tuple[str, ...]  # a line each
-    likelihoods: tuple[NDArray[np.float64], ...]  # of each data set; of none, if they were made with another model
-    decisions: NDArray[np.bool_]
+    likelihoods: tuple[NDArray[np.float64], ...]  # of each data set; empty where the file cannot be read
+    decisions: NDArray[np.bool_]  # empty where the file cannot be read
+    made_here: tuple[str, ...]  # those files that the grader's model made

@@ -9,6 +9,7 @@ import pytest
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
 from src.errors import PointsLost
+from src.grading.chart import Chart
 from src.grading.homework import Artifact, Homework, Part
 from src.grading.part_test import Grading, Mistake, PartTest
 from src.grading.report import results_json, terminal_lines
@@ -148,6 +149,34 @@ def test_a_hidden_test_repeats_what_a_visible_one_said(lost, text):
     recorder = Recorder(lambda results: None)
     suite([Both], Grading(HOMEWORK, None, None, seed=0)).run(recorder)
     assert recorder.finish([]).tests[-1].output == f"This test is hidden.\n{text}"
+
+
+def test_a_lost_test_keeps_its_fields_mistakes_and_chart():
+    chart = Chart("f", "", ("x",), (2.0,), (3.0,))
+
+    class Charts(PartTest):
+        part = "1.1"
+
+        @number("1.1.1")
+        @weight(1)
+        def test_lost(self):
+            """Fails"""
+            self.chart = Chart("of an earlier step", "", (), (), ())
+            self.lose("f(1)", "2", "3", (Mistake("off by one", "one more"),), "the value is wrong", chart)
+
+        @number("1.1.2")
+        @weight(1)
+        def test_right(self):
+            """Passes"""
+            self.chart = chart
+
+    recorder = Recorder(lambda results: None)
+    suite([Charts], Grading(HOMEWORK, None, None, seed=0)).run(recorder)
+    lost, right = recorder.finish([]).tests
+    fields = (lost.input, lost.expected, lost.got, lost.hint, lost.reason, lost.mistakes)
+    assert fields == ("f(1)", "2", "3", "one more", "the value is wrong", ("off by one",))
+    assert lost.chart == right.chart == chart
+    assert (right.input, right.mistakes, right.is_hidden) == ("", (), False)
 
 
 # --- the file ---

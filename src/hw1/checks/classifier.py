@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from src.errors import PointsLost
 from src.files import ROOT
-from src.grading.part_test import hint_of
+from src.grading.chart import Chart
+from src.grading.part_test import Mistakes, hint_of, names_of
 from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.checks.likelihood import SENTENCE, LikelihoodTest
 from src.hw1.dataset import DATASETS, NEURIPS, RANDOM, SHAKESPEARE, Dataset, read_pieces
@@ -67,6 +68,7 @@ class _Attempt:
 
     share: float  # of the points, 0 to 1
     lost: PointsLost | None  # why not all of them
+    chart: Chart | None = None
 
 
 def earn_by_decisions(test: GPT2Test, texts: Mapping[Dataset, Sequence[str]]) -> None:
@@ -88,7 +90,7 @@ def earn_by_decisions(test: GPT2Test, texts: Mapping[Dataset, Sequence[str]]) ->
     if attempt.share < 1:
         test.start_afresh()  # the classifier has imported the student's function already
         attempt = _better(attempt, _decide(test, real, kinds, fated, has_stand_in=True))
-    test.partly_lost = attempt.lost
+    test.partly_lost, test.chart = attempt.lost, attempt.chart
     if attempt.lost is not None and attempt.share == 0:
         raise attempt.lost
     test.earn(attempt.share)
@@ -125,11 +127,12 @@ def _earned_by_kind(test: GPT2Test, texts: _Texts, kinds: Sequence[Dataset], has
     decisions = _decisions(test, texts, expected, has_stand_in)
     shares = {dataset: float(decisions[[kind == dataset for kind in kinds]].mean()) for dataset in DATASETS}
     share = max(0.0, shares[RANDOM] - max(shares[SHAKESPEARE], shares[NEURIPS]))
+    labels = tuple(dataset.label for dataset in DATASETS)
+    chart = _chart(labels, tuple(float(dataset is RANDOM) for dataset in DATASETS), tuple(shares.values()))
     if share == 1:
-        return _Attempt(share, None)
+        return _Attempt(share, None, chart)
     got = "True for " + ", ".join(f"{shares[dataset]:.0%} of {dataset.label}" for dataset in DATASETS)
-    hint = hint_of(diagnose_decisions(shares))
-    return _Attempt(share, PointsLost(_input(texts, has_stand_in), expected, got, hint, "some decisions are wrong"))
+    return _attempt(share, _input(texts, has_stand_in), expected, got, diagnose_decisions(shares), chart)
 
 
 def _earned_by_model(test: GPT2Test, texts: _Texts, unlikely: Decisions, has_stand_in: bool) -> _Attempt:
@@ -137,11 +140,21 @@ def _earned_by_model(test: GPT2Test, texts: _Texts, unlikely: Decisions, has_sta
     decisions = _decisions(test, texts, expected, has_stand_in)
     found, mistaken = float(decisions[unlikely].mean()), float(decisions[~unlikely].mean())
     share = found - mistaken if found - mistaken >= NO_LUCK else 0.0
+    chart = _chart(("unlikely texts", "likely texts"), (1.0, 0.0), (found, mistaken))
     if share == 1:
-        return _Attempt(share, None)
+        return _Attempt(share, None, chart)
     got = f"True for {found:.0%} of the unlikely texts and {mistaken:.0%} of the likely ones"
-    hint = "" if share else MODEL_NOT_ASKED.hint
-    return _Attempt(share, PointsLost(_input(texts, has_stand_in), expected, got, hint, "some decisions are wrong"))
+    return _attempt(share, _input(texts, has_stand_in), expected, got, () if share else (MODEL_NOT_ASKED,), chart)
+
+
+def _attempt(share: float, input: str, expected: str, got: str, mistakes: Mistakes, chart: Chart) -> _Attempt:
+    hint, names = hint_of(mistakes), names_of(mistakes)
+    lost = PointsLost(input, expected, got, hint, "some decisions are wrong", mistakes=names, chart=chart)
+    return _Attempt(share, lost, chart)
+
+
+def _chart(labels: tuple[str, ...], expected: tuple[float, ...], got: tuple[float, ...]) -> Chart:
+    return Chart("For which share of the texts the answer is True", "", labels, expected, got)
 
 
 def _decisions(test: GPT2Test, texts: _Texts, expected: str, has_stand_in: bool) -> Decisions:
@@ -160,7 +173,7 @@ def _decisions(test: GPT2Test, texts: _Texts, expected: str, has_stand_in: bool)
         value = returned.number()
         if value not in (0.0, 1.0):
             reason = "classification must return True or False"
-            raise PointsLost(input, expected, returned.description(), NOT_A_DECISION.hint, reason)
+            test.lose(input, expected, returned.description(), (NOT_A_DECISION,), reason)
         decisions.append(value == 1.0)
     return np.array(decisions)
 

@@ -12,9 +12,10 @@ from src.hw1.checks.sampling import (
     SampleCall,
     SamplingTest,
     frequencies,
+    frequency_chart,
     sampled,
 )
-from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probabilities, scaled
+from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probabilities, probability_chart, scaled
 from src.hw1.evidence import Answer, Draws, Evidence, fits
 from src.hw1.hints.horizon import HorizonCase, diagnose_horizon
 from src.hw1.messages import Ids
@@ -59,12 +60,14 @@ def check_marginal(test: GPT2Test, model: LanguageModel, ids: Ids, k: int, tempe
     calls = [ScaleCall(model, ids, logits, k, temperature, 2) for temperature in temperatures]
     got = [scaled(test, call, untouched=False)[0] for call in calls]
     wrong = [i for i in range(len(calls)) if not same_distribution(got[i], right[i])]
+    first = wrong[0] if wrong else 0
+    tokens = np.argsort(right[first])[::-1][: min(SHOWN, int(np.isfinite(right[first]).sum()))]
+    chart = probability_chart(temperatures[first], right[first], got[first], tokens)
     if wrong:
-        first = wrong[0]
-        tokens = np.argsort(right[first])[::-1][: min(SHOWN, int(np.isfinite(right[first]).sum()))]
         expected, shown = probabilities(right[first], tokens), probabilities(got[first], tokens)
         mistakes = diagnose_horizon(got, cases_of(model, ids, k, temperatures))
-        test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong")
+        test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong", chart)
+    test.chart = chart
 
 
 def marginals(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[float]) -> list[Floats]:
@@ -103,8 +106,10 @@ def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, 
         draws, evidence = Draws(Answer(log_p, model.vocab_size), np.zeros_like(drawn), drawn), Evidence()
         evidence.add(draws)
         if evidence.is_too_much or not fits(draws.counts[0], np.exp(log_p[0])):
-            expected, got = frequencies("the new token", np.exp(log_p[0]), draws.counts[0].astype(np.float64))
-            test.lose(call.description, expected, got, reason=WRONG_DRAWS_ALONE)
+            shown = "the new token", np.exp(log_p[0]), draws.counts[0].astype(np.float64)
+            expected, got = frequencies(*shown)
+            chart = frequency_chart(*shown)
+            test.lose(call.description, expected, got, reason=WRONG_DRAWS_ALONE, chart=chart)
     except PointsLost as lost:
         if not test.reasons_of(SamplingTest.part) & {lost.reason, WRONG_DRAWS_ALONE}:
             raise

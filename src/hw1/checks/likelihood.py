@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from gradescope_utils.autograder_utils.decorators import number, weight
 
+from src.grading.chart import Chart
 from src.grading.part_test import Mistakes
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test, LanguageModel
@@ -49,9 +50,12 @@ def check_values(test: GPT2Test, model: LanguageModel, texts: Sequence[Ids]) -> 
         values.append(value)
         cases.append(LikelihoodCase(ids, log_likelihood(model, ids), model.logits))
     right = [case.right for case in cases]
+    labels = tuple(f"{len(ids)} tokens" for ids in texts)
+    chart = Chart("The log-likelihood of each text", "nats", labels, tuple(right), tuple(values))
     if not all(map(close, values, right)):
         mistakes = diagnose_likelihood(values, cases)
-        test.lose(input, _listed(right), _listed(values), mistakes, reason="the values are wrong")
+        test.lose(input, _listed(right), _listed(values), mistakes, "the values are wrong", chart)
+    test.chart = chart
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import PointsLost
+from src.grading.chart import Chart
 from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test, LanguageModel
@@ -146,6 +147,8 @@ def check_draws(test: GPT2Test, trials: Sequence[Trial]) -> None:
     if not all(fits(counts, p, len(tables) * looks) for counts, p in tables):
         ids = np.concatenate(firsts)
         _lose_by_draws(test, trials[0], ids, _diagnosed(test, trials[0], trials[0], ids, draws))
+    counts, p = tables[0]
+    test.chart = frequency_chart(_first_after(trials[0].prompts[0]), p, counts)
 
 
 def _continued(test: GPT2Test, trial: Trial) -> Ids:
@@ -169,9 +172,15 @@ def _lose_by_draws(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -
     _lose(test, trial, about, f"a mean of {mean:.3f} in {len(draws.drawn):,} draws", mistakes)
 
 
-def _lose(test: GPT2Test, trial: Trial, expected: str, got: str, mistakes: Mistakes) -> NoReturn:
+def _lose(
+    test: GPT2Test, trial: Trial, expected: str, got: str, mistakes: Mistakes, chart: Chart | None = None
+) -> NoReturn:
     reason = WRONG_DRAWS_ALONE if trial.alone else WRONG_DRAWS
-    test.lose(_call_of(trial).description, expected, got, mistakes, reason)
+    test.lose(_call_of(trial).description, expected, got, mistakes, reason, chart)
+
+
+def _first_after(prompt: Ids) -> str:
+    return f"the first token after the prompt {prompt.tolist()}"
 
 
 def _check_pairs(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -> None:
@@ -180,12 +189,14 @@ def _check_pairs(test: GPT2Test, trial: Trial, ids: Ids, mistakes: Mistakes) -> 
     for prompt, (counts, right) in pairs:
         drawn, p = counts.sum(axis=1), right.sum(axis=1)
         if not fits(drawn, p):
-            _lose(test, trial, *frequencies(f"the first token after the prompt {prompt.tolist()}", p, drawn), mistakes)
+            what = _first_after(prompt)
+            _lose(test, trial, *frequencies(what, p, drawn), mistakes, frequency_chart(what, p, drawn))
     for prompt, (counts, right) in pairs:
         if not fits(counts.reshape(-1), right.reshape(-1)):
             first = int(np.abs(counts / counts.sum() - right).sum(axis=1).argmax())  # after which it is most wrong
             what = f"the second token, after the prompt {prompt.tolist()} and the first token {first}"
-            _lose(test, trial, *frequencies(what, right[first], counts[first]), mistakes)
+            both = right[first], counts[first]
+            _lose(test, trial, *frequencies(what, *both), mistakes, frequency_chart(what, *both))
 
 
 def _diagnosed(test: GPT2Test, first: Trial, trial: Trial, ids: Ids, seen: Sequence[Draws]) -> Mistakes:
@@ -219,6 +230,14 @@ def frequencies(what: str, probabilities: Floats, counts: Floats) -> tuple[str, 
     expected = numbers(probabilities / probabilities.sum(), SHOWN)
     got = numbers(counts / max(1, counts.sum()), SHOWN)
     return f"about these frequencies for {what} (token 0, 1, …): {expected}", f"these frequencies: {got}"
+
+
+def frequency_chart(what: str, probabilities: Floats, counts: Floats) -> Chart:
+    """The same as a chart."""
+    expected, got = probabilities / probabilities.sum(), counts / max(1, counts.sum())
+    labels = tuple(f"token {token}" for token in range(len(counts)))
+    title = f"How often each token is {what}"
+    return Chart(title, "", labels[:SHOWN], tuple(expected[:SHOWN].tolist()), tuple(got[:SHOWN].tolist()))
 
 
 def check_feeding(test: GPT2Test, model: TableModel, prompts: Ids, length: int, k: int) -> None:

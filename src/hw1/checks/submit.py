@@ -6,6 +6,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import IntakeError, printable
 from src.files import ROOT
+from src.grading.chart import Histogram, Series
 from src.grading.results import SUBMIT
 from src.grading.sandbox.reader import read_confined
 from src.grading.sandbox.sandbox import Sandbox
@@ -32,24 +33,35 @@ class SubmitTest(GPT2Test):
 
 def check_artifacts(test: GPT2Test) -> None:
     """`submit/` is complete, readable, and made by the code that was handed in."""
-    grading = test.grading
+    grading, chart = test.grading, None
     assert isinstance(grading.sandbox, Sandbox)  # --debug runs only the tests of a part
     try:
         question = ReadSubmit(grading.sandbox.model_name)
         content = read_confined(grading.sandbox, grading.submission, question, SubmitContent)
+        chart = _histogram(content)
         problems = content.problems or (*_differing_likelihoods(test, content), *_differing_decisions(test, content))
     except IntakeError as error:
         problems = (str(error),)
     if problems:
         shown = "\n     ".join(map(printable, problems[:LINES]))
         expected = "every file to be there, and to be made by the code in questions/"
-        test.lose("submit/, as make_submission.sh packs it", expected, shown)
+        test.lose("submit/, as make_submission.sh packs it", expected, shown, chart=chart)
+    test.chart = chart
+
+
+def _histogram(content: SubmitContent) -> Histogram | None:
+    """The log-likelihoods in submit/, as histograms.png shows them."""
+    pairs = zip(DATASETS, content.likelihoods, strict=False)
+    series = [Series(dataset.label, tuple(values.tolist())) for dataset, values in pairs if values.size]
+    return Histogram("The log-likelihoods in your submit/", "nats", tuple(series)) if series else None
 
 
 def _differing_likelihoods(test: GPT2Test, content: SubmitContent) -> list[str]:
     """Where the first log-likelihoods in submit/ are not what the student's function returns now."""
     problems = []
     for dataset, artifact, stated in zip(DATASETS, LIKELIHOODS, content.likelihoods, strict=False):
+        if artifact.name not in content.made_here:
+            continue
         for i, ids in enumerate(test.encode(read_pieces(ROOT / "data" / dataset.file)[:TEXTS])):
             input = f"`log_likelihood` of text {i} of data/{dataset.file}"
             returned = test.call(input, "likelihood.py", "log_likelihood", test.gpt2.reference, ids[None])
@@ -62,7 +74,8 @@ def _differing_likelihoods(test: GPT2Test, content: SubmitContent) -> list[str]:
 
 def _differing_decisions(test: GPT2Test, content: SubmitContent) -> list[str]:
     """Where the first decisions in submit/ are not what the student's function returns now."""
-    problems, stated = [], content.decisions[:SNIPPETS].tolist()
+    problems = []
+    stated = content.decisions[:SNIPPETS].tolist() if CLASSIFICATION.name in content.made_here else []
     for i, ids in enumerate(test.encode(read_snippets(ROOT / "data" / "snippets.pkl")[: len(stated)])):
         input = f"`classification` of snippet {i}"
         returned = test.call(input, "classifier.py", "classification", test.gpt2.reference, ids[None])

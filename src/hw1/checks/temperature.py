@@ -7,6 +7,7 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import PointsLost
+from src.grading.chart import Chart
 from src.grading.part_test import numbers
 from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.checks.sampling import WRONG_DRAWS, SamplingTest, check_draws
@@ -110,14 +111,26 @@ def check_scaling(
         tokens = np.argsort(right[first][row])[::-1][:SHOWN]
         expected = f"{probabilities(right[first][row], tokens)} in row {row}"
         shown = probabilities(got[first][row], tokens)
-        test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong")
+        chart = probability_chart(temperatures[first], right[first][row], got[first][row], tokens)
+        test.lose(calls[first].description, expected, shown, mistakes, "the distribution is wrong", chart)
+    test.chart = probability_chart(temperatures[0], right[0][0], got[0][0], np.argsort(right[0][0])[::-1][:SHOWN])
 
 
 def probabilities(logits: AnyFloats, tokens: Ids) -> str:
     """The probabilities that `logits` (V,) give to some tokens, for a person."""
+    return f"probabilities {numbers(_probabilities(logits, tokens))} of the tokens {tokens.tolist()}"
+
+
+def _probabilities(logits: AnyFloats, tokens: Ids) -> AnyFloats:
     with np.errstate(invalid="ignore"):
-        p = np.exp(log_softmax(logits))[tokens]
-    return f"probabilities {numbers(p)} of the tokens {tokens.tolist()}"
+        return np.exp(log_softmax(logits))[tokens]
+
+
+def probability_chart(temperature: float, right: AnyFloats, got: AnyFloats, tokens: Ids) -> Chart:
+    """The probabilities that the `right` logits (V,) and those that came give to some tokens."""
+    both = [tuple(_probabilities(logits, tokens).tolist()) for logits in (right, got)]
+    labels = tuple(f"token {token}" for token in tokens)
+    return Chart(f"Probabilities of the likeliest tokens, at temperature {temperature:.3g}", "", labels, *both)
 
 
 def check_no_scaling(test: GPT2Test, model: LanguageModel, ids: Ids, k: int) -> None:
