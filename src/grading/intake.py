@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from src.errors import IntakeError
@@ -150,6 +150,16 @@ def _top_folder(homework: Homework, source: Path, entries: list[_Entry]) -> Pure
     return nearest[0]
 
 
+def may_belong(path: PurePath) -> bool:
+    """Whether a file at `path` may belong to a submission; all others are not looked at."""
+    return any(part in TAKEN for part in path.parts) or path.suffix == ".py"
+
+
+def is_clutter(path: PurePath) -> bool:
+    """Whether an operating system or a tool left `path` in a zip."""
+    return bool(_CLUTTER & set(path.parts)) or path.name.startswith("._")
+
+
 def _folder_entries(folder: Path) -> Iterator[_Entry]:
     folders = [folder]
     count = 0
@@ -161,7 +171,7 @@ def _folder_entries(folder: Path) -> Iterator[_Entry]:
                 raise IntakeError(f"{folder}: holds more than {MAX_ENTRIES} files; hand in only what is needed")
             if path.name in _CLUTTER:
                 continue
-            is_relevant = any(part in TAKEN for part in inside.parts) or path.suffix == ".py"
+            is_relevant = may_belong(inside)
             if path.is_symlink():
                 if is_relevant:
                     raise IntakeError(f"{path}: is a symbolic link; hand in the file itself")
@@ -189,13 +199,17 @@ def _zip_entries(path: Path, file: BinaryIO) -> Iterator[_Entry]:
     for info in infos:
         name = info.filename.replace("\\", "/")
         parts = PurePosixPath(name).parts
-        _check_info(path, info, name, parts)
-        if not name.endswith("/") and not _CLUTTER & set(parts) and not parts[-1].startswith("._"):
-            yield _Entry(PurePosixPath(name), info.file_size, _reader(path, archive, info))
+        check_entry(path, info, name, parts)
+        if not name.endswith("/") and not is_clutter(PurePosixPath(name)):
+            yield _Entry(PurePosixPath(name), info.file_size, entry_reader(path, archive, info))
 
 
-def _check_info(path: Path, info: zipfile.ZipInfo, name: str, parts: tuple[str, ...]) -> None:
-    """Refuse an entry that leads elsewhere, or is not an ordinary compressed file."""
+def check_entry(path: Path, info: zipfile.ZipInfo, name: str, parts: tuple[str, ...]) -> None:
+    """Check that an entry of a zip does not lead elsewhere, and is an ordinary compressed file.
+
+    Raises:
+        IntakeError: it does, or is not.
+    """
     if name.startswith("/") or ":" in name or ".." in parts or "\0" in name or not parts:
         raise IntakeError(f"{path}: holds the path {info.filename!r}, which leads out of the folder; refused")
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -206,7 +220,7 @@ def _check_info(path: Path, info: zipfile.ZipInfo, name: str, parts: tuple[str, 
         raise IntakeError(f"{path}: is encrypted; hand in a zip without a password")
 
 
-def _reader(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
+def entry_reader(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
     """A function that returns the content of `info`, and never more than it claims to hold."""
 
     def read() -> bytes:
