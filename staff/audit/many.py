@@ -1,57 +1,36 @@
-"""Grade many submissions, one after the other, in processes that have loaded everything already.
+"""Grade many submissions, one after the other, in processes that have loaded everything already: see `staff/warm.py`.
 
-Each such process runs the same tests as grader.py, with a sandbox of its own for every submission, but keeps one fork
-server for all of them: PyTorch is imported once, not once for each submission. What attacks the whole path of a
-grading, from the command line on, is graded by grader.py itself; see `grading.py`.
+Each such process runs the same tests as grader.py, with a sandbox of its own for every submission. What attacks the
+whole path of a grading, from the command line on, is graded by grader.py itself; see `grading.py`.
 """
 
-import contextlib
 import json
-import os
-import queue
-import select
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from src.errors import CallFailed, CourseworkError, UserError
-from src.files import ROOT
+from src.errors import CallFailed, UserError
 from src.grading.homework import Homework
 from src.grading.part_test import Grading, derived_seed
 from src.grading.report import results_json, terminal_lines
 from src.grading.results import ErrorInfo, Recorder, suite, test_classes
-from src.grading.sandbox.client import START_SECONDS
+from src.grading.sandbox.forking import ForkServer
 from src.grading.sandbox.reader import unpack_confined
-from src.grading.sandbox.sandbox import ForkServer, Sandbox
+from src.grading.sandbox.sandbox import Sandbox
+from staff import warm
 from staff.audit.grading import GraderRun, as_user
 from staff.audit.subject import Subject
-from staff.declaration import load_homework
 
 
-class GraderDied(CourseworkError):
-    """One of these processes ended, or had to be killed; its submission has no results."""
-
-
-class Graders:
-    """Such processes, started when they are needed. Use it as a context manager; threads may share it."""
+class Graders(warm.Graders):
+    """Such processes for the audit."""
 
     def __init__(self, subject: Subject, folder: Path):
         """`folder` is for their temporary files; every user must be able to reach it."""
+        super().__init__(__name__, subject.homework.name, folder)
         self._subject = subject
-        self._folder = folder
-        self._idle: dict[int | None, queue.SimpleQueue[_Grader]] = {}  # by the user that they run as
-        self._all: list[_Grader] = []
-
-    def __enter__(self) -> "Graders":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for grader in self._all:
-            grader.close()
 
     def grade(
         self, submission: Path, *, seed: int, parts: Sequence[str], user: int | None = None, seconds: float = 120,
@@ -67,69 +46,11 @@ class Graders:
         """
         order = {"submission": str(submission), "seed": seed, "parts": parts, "first_loss": first_loss}
         began = time.monotonic()
-        with self._free(user) as grader:
-            try:
-                reply = grader.ask(order, seconds)
-            except GraderDied as error:
-                return GraderRun(self._subject, {}, "", str(error), None, time.monotonic() - began)
+        try:
+            reply = self.ask(order, seconds, tuple(as_user(user)), user)
+        except warm.GraderDied as error:
+            return GraderRun(self._subject, {}, "", str(error), None, time.monotonic() - began)
         return GraderRun(self._subject, **reply, seconds=time.monotonic() - began)
-
-    @contextlib.contextmanager
-    def _free(self, user: int | None) -> Iterator["_Grader"]:
-        idle = self._idle.setdefault(user, queue.SimpleQueue())
-        try:
-            grader = idle.get_nowait()
-        except queue.Empty:
-            grader = _Grader(self._subject, self._folder, user)
-            self._all.append(grader)
-        yield grader
-        if grader.process.poll() is None:
-            idle.put(grader)
-
-
-class _Grader:
-    """One process."""
-
-    def __init__(self, subject: Subject, folder: Path, user: int | None):
-        scratch = Path(tempfile.mkdtemp(prefix="many-", dir=folder))
-        scratch.chmod(0o711)
-        if user is not None:
-            os.chown(scratch, user, user)
-        self._log = scratch.with_suffix(".txt")
-        self._start_seconds = START_SECONDS
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*as_user(user), sys.executable, "-B", "-m", __name__, subject.homework.name],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
-                env=os.environ | {"TMPDIR": str(scratch), "HOME": str(scratch)},
-            )  # fmt: skip
-
-    def ask(self, order: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """The reply to an order: some fields of a `GraderRun`."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(order).encode() + b"\n")
-            self.process.stdin.flush()
-            if not select.select([self.process.stdout], [], [], seconds + self._start_seconds)[0]:
-                raise GraderDied(f"it did not end within {seconds:g} s")
-            self._start_seconds = 0
-            return json.loads(self.process.stdout.readline())  # type: ignore[no-any-return]
-        except (OSError, ValueError, GraderDied) as error:
-            self.close()
-            said = self._log.read_text(errors="replace").strip() if self._log.exists() else ""
-            raise GraderDied(said or str(error)) from None
-
-    def close(self) -> None:
-        """End it, and with it its fork server."""
-        if self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()  # which is how it learns that nothing more comes
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 # --- in that process ---
@@ -168,7 +89,7 @@ def _is_of_a_call(lost: BaseException | None) -> bool:
     return False
 
 
-def _grade(
+def graded(
     homework: Homework, server: ForkServer, submission: str, seed: int, parts: Sequence[str], first_loss: bool
 ) -> dict[str, Any]:
     """Grade one submission: the fields of a `GraderRun`."""
@@ -195,18 +116,3 @@ def _grade(
         "exit_code": 0 if results.has_all_points and not error else 1,
         "left": [f"{name} was left" for name in left],
     }
-
-
-def main() -> None:
-    """Grade the submissions that standard input names, one a line, with the homework that the command line names."""
-    homework = load_homework(sys.argv[1])
-    with (
-        tempfile.TemporaryDirectory(prefix="fork-server-") as folder,
-        ForkServer(homework, homework.find_model("bundled"), Path(folder)) as server,
-    ):
-        for line in sys.stdin:
-            print(json.dumps(_grade(homework, server, **json.loads(line))), flush=True)
-
-
-if __name__ == "__main__":
-    main()

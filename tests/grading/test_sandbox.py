@@ -18,10 +18,11 @@ import pytest
 from src.errors import CallFailed, SandboxError
 from src.files import ROOT
 from src.grading.sandbox.client import Place, WorkerClient
+from src.grading.sandbox.forking import ForkServer
 from src.grading.sandbox.messages import EndWorker, Foreign, Raised, Returned
 from src.grading.sandbox.output import Output
 from src.grading.sandbox.protocol import send
-from src.grading.sandbox.sandbox import ForkServer, Sandbox
+from src.grading.sandbox.sandbox import Sandbox
 from src.hw1.messages import Encode, Encoded, LogitsAnswer, TableQuestion
 from src.hw1.oracle import TableModel
 from src.hw1.parts import HOMEWORK

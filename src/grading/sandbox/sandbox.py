@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import secrets
 import select
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +20,15 @@ from src.files import ROOT
 from src.grading.homework import Homework, Limits
 from src.grading.sandbox import confine, landlock, readable
 from src.grading.sandbox.client import START_SECONDS, Place, WorkerClient, remove, start_error
+from src.grading.sandbox.forking import ForkServer, without_debugger, worker_command, worker_environment
 from src.grading.sandbox.limits import can_limit
-from src.grading.sandbox.memory import Group, MemoryLimit
+from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.messages import (
     Compared,
     CompareModel,
     Ended,
     EndWorker,
     Forked,
-    ForkServerReady,
     StartWorker,
     Token,
 )
@@ -36,15 +37,9 @@ from src.grading.sandbox.places import close_to_others, copy_for, remove_files_o
 from src.grading.sandbox.protocol import M, Message, receive, send
 from src.grading.time_budget import slowness
 
+MAX_REMEMBERED = 300_000_000  # bytes of answers
 MAX_ANSWER = 500_000_000  # bytes from the reference worker: logits of 1024 tokens over 50,257 others are 206 MB
 _SHARED = ("src/__init__.py", "src/errors.py", "src/files.py")  # what the packages of src/ have in common
-_BOOT = (
-    "import gc, os, sys; gc.disable(); sys.path[:0] = [sys.argv.pop(1)]; "
-    "sys.path += [p for p in sys.argv.pop(1).split(os.pathsep) if p not in sys.path]; "
-    "from src.grading.sandbox.worker import main; main()"
-)
-_PYTHON = (sys.executable, "-I", "-B", "-u", "-X", "utf8")
-_BOOT_COMMAND = (*_PYTHON, "-c", _BOOT, str(ROOT), os.pathsep.join(sys.path[1:]))
 
 
 class Sandbox:
@@ -52,7 +47,7 @@ class Sandbox:
 
     def __init__(
         self, homework: Homework, questions: Path | None, model_name: str, seed: int = 0,
-        server: "ForkServer | None" = None,
+        server: ForkServer | None = None,
     ):  # fmt: skip
         """Args:
         questions: see `take`; None: that is called later
@@ -155,9 +150,23 @@ class Sandbox:
     def ask(self, question: Message, expected: type[M]) -> M:
         """The reference worker's answer to `question`, a message of the class `expected`.
 
+        What a fork server of several gradings was asked before, it knows: the model is the same in all of them.
+
         Raises:
             SandboxError: that process died.
         """
+        if self._server is None or self._own is not None:
+            return self._asked(question, expected)
+        known, key = self._server.answers, pickle.dumps(question)
+        answer = known.get(key) or self._asked(question, expected)
+        assert isinstance(answer, expected)
+        if key not in known:
+            if sum(map(_size, known.values())) + _size(answer) > MAX_REMEMBERED:
+                known.clear()
+            known[key] = answer
+        return answer
+
+    def _asked(self, question: Message, expected: type[M]) -> M:
         self._reference = self._reference or self.start("reference")
         try:
             send(self._reference.channel, question)
@@ -210,7 +219,7 @@ class Sandbox:
             worker.fresh = True
             self._spare = worker
 
-    def _fork(self, server: "ForkServer", order: StartWorker) -> WorkerClient:
+    def _fork(self, server: ForkServer, order: StartWorker) -> WorkerClient:
         ours, theirs = socket.socketpair()
         output = Output(order.limits.output)
         with theirs:
@@ -238,11 +247,11 @@ class Sandbox:
 
     def _spawn(self, order: StartWorker) -> WorkerClient:
         token, output = secrets.token_hex(16), Output(order.limits.output)
-        with socket.create_server(("127.0.0.1", 0)) as listener, _without_debugger():
+        with socket.create_server(("127.0.0.1", 0)) as listener, without_debugger():
             port = listener.getsockname()[1]
             process = subprocess.Popen(
-                _worker_command("connect", port, self.homework, self.model_name),
-                stdin=subprocess.PIPE, stdout=output.descriptor, stderr=output.descriptor, env=_environment(),
+                worker_command("connect", port, self.homework, self.model_name),
+                stdin=subprocess.PIPE, stdout=output.descriptor, stderr=output.descriptor, env=worker_environment(),
             )  # fmt: skip
             output.given()
             assert process.stdin is not None
@@ -267,79 +276,9 @@ class Sandbox:
         return WorkerClient(self.homework, self.seed, channel, end, place)
 
 
-class ForkServer:
-    """The process that forks workers; see `fork_server.py`. One that dies is started again, once.
-
-    It may serve several gradings, one after the other: each `StartWorker` names its own questions and rights.
-    """
-
-    def __init__(self, homework: Homework, model_name: str, folder: Path):
-        """`folder` is for what it prints."""
-        self._homework = homework
-        self._model_name = model_name
-        self._log = folder / "fork-server.txt"
-        self.start_seconds = 0.0  # that it took to load everything, as soon as that is known
-        self.group: Group | None = None  # which limits the memory of its workers, from then on
-        self._start()
-
-    def __enter__(self) -> "ForkServer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs, self._log.open("wb") as log, _without_debugger():
-            self.process = subprocess.Popen(
-                _worker_command("fork", theirs.fileno(), self._homework, self._model_name),
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=_environment(), start_new_session=True,
-            )  # fmt: skip
-        self._control = ours
-        self._is_ready = False
-        self._began = time.monotonic()
-
-    def ask(self, order: Message, expected: type[M], descriptors: Sequence[int] = ()) -> M:
-        """The fork server's answer to `order`, a message of the class `expected`.
-
-        Raises:
-            SandboxError: it died.
-        """
-        for is_last in (False, True):
-            try:
-                deadline = time.monotonic() + START_SECONDS
-                if not self._is_ready:
-                    ready = receive(self._control, ForkServerReady, deadline=deadline)
-                    self.start_seconds = time.monotonic() - self._began
-                    self._is_ready = True
-                    self.group = Group.around(self.process.pid, self._homework.limits.total_memory + ready.shared)
-                send(self._control, order)
-                if descriptors:
-                    socket.send_fds(self._control, [b"x"], list(descriptors))
-                return receive(self._control, expected, deadline=time.monotonic() + START_SECONDS)
-            except (EOFError, OSError, ProtocolError):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(5)  # it may be about to print why it ends
-                self._end()
-                if is_last or not descriptors:
-                    break
-                self._start()
-        raise start_error(self._log.read_text(errors="replace"))
-
-    def close(self) -> None:
-        """End it, and with it all of its workers."""
-        self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-        self._end()
-
-    def _end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        if self.group is not None:
-            self.group.close()
-            self.group = None
+def _size(message: Message) -> int:
+    """The bytes of the arrays in `message`."""
+    return sum(int(getattr(value, "nbytes", 0)) for value in vars(message).values())
 
 
 def _received_usage(channel: socket.socket) -> int | None:
@@ -349,25 +288,6 @@ def _received_usage(channel: socket.socket) -> int | None:
         channel.settimeout(START_SECONDS)
         _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
     return descriptors[0] if descriptors else None
-
-
-def _worker_command(mode: str, where: int, homework: Homework, model_name: str) -> list[str]:
-    return [*_BOOT_COMMAND, mode, str(where), f"{homework.package}.worker", model_name]
-
-
-def _without_debugger() -> contextlib.AbstractContextManager[None]:
-    """Meanwhile debugpy, if this process runs under it, does not attach itself to new processes: it would stop them."""
-    debugger = sys.modules.get("_pydev_bundle.pydev_monkey")
-    skip: Callable[[], contextlib.AbstractContextManager[None]]
-    skip = getattr(debugger, "skip_subprocess_arg_patch", contextlib.nullcontext)
-    return skip()
-
-
-def _environment() -> dict[str, str]:
-    """The few environment variables that a worker gets."""
-    kept = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
-    fixed = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
-    return {name: os.environ[name] for name in kept if name in os.environ} | fixed
 
 
 def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]:
