@@ -3,6 +3,7 @@
 python grader.py                        grade questions/
 python grader.py 6.4                    one part
 python grader.py --submission my.zip    grade a zip as Gradescope would, or a folder
+python grader.py --html results.html    the same as a page for your browser, with charts
 python grader.py --debug sample.py      run the tests of this file where breakpoint() and debuggers work
 """
 

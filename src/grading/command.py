@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import HomeworkError, UserError
-from src.files import ROOT
+from src.files import ROOT, write_file
 from src.grading.homework import Homework
 from src.grading.part_test import Grading, derived_seed
 from src.grading.report import terminal_lines
-from src.grading.results import Recorder, has_hidden_tests, suite, test_classes
+from src.grading.results import UNFINISHED, Recorder, Results, has_hidden_tests, suite, test_classes
 from src.grading.results_file import ResultsFile
 from src.grading.sandbox.reader import unpack_confined
 from src.grading.sandbox.sandbox import Sandbox
@@ -34,6 +34,8 @@ def grade(homework: Homework, description: str | None) -> int:
     args = _parse_arguments(homework, description)
     if args.debug:
         return _debug(homework, args)
+    if args.html:
+        _write_page(homework, args.html, Results((), 0, UNFINISHED))  # shows now whether it can be written
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(ResultsFile(args.json)) if args.json else None
         recorder = Recorder(file.save if file else lambda results: None)
@@ -42,14 +44,31 @@ def grade(homework: Homework, description: str | None) -> int:
                 file.reserve()
             notes = _run_tests(homework, args, recorder)
         except UserError as error:
+            failed = recorder.so_far(f"This submission could not be graded. {error}")
             if file:
-                file.finish(recorder.so_far(f"This submission could not be graded. {error}"))
+                file.finish(failed)
+            if args.html:
+                _write_page(homework, args.html, failed)
             raise
         results = recorder.finish(notes)
         if file:
             file.finish(results)
     print("\n".join([*terminal_lines(homework, results), *notes]))
+    if args.html:
+        _write_page(homework, args.html, results)
+        print(f"wrote {args.html}: open it in a browser")
     return 0 if results.has_all_points else 1
+
+
+def _write_page(homework: Homework, path: Path, results: Results) -> None:
+    """Write what came of a grading as a web page.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from src.grading.pages.student import student_page  # loads Jinja2, which only pages need
+
+    write_file(path, student_page(homework, results).encode())
 
 
 def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder) -> list[str]:
@@ -137,6 +156,9 @@ def _parse_arguments(homework: Homework, description: str | None) -> argparse.Na
     )  # fmt: skip
     parser.add_argument("--submission", type=Path, metavar="ZIP_OR_DIR", help="what to grade, instead of questions/")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, as Gradescope wants them")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write them there as a page for a browser, with charts"
+    )
     parser.add_argument("--model", default="bundled", metavar="NAME", help="the model to test with (%(default)s)")
     parser.add_argument(
         "--seed", type=int, help="what test models and random numbers are made from (default: another in every run)"
@@ -152,8 +174,8 @@ def _parse_arguments(homework: Homework, description: str | None) -> argparse.Na
         }
     except HomeworkError as error:
         parser.error(f"{error}, and {', '.join(homework.question_files)}")
-    if args.debug and (args.json or args.time_limit):
-        parser.error("--debug gives no points and has no time limit; leave --json and --time-limit out")
+    if args.debug and (args.json or args.html or args.time_limit):
+        parser.error("--debug gives no points and has no time limit; leave --json, --html and --time-limit out")
     if args.seed is not None and args.seed < 0:
         parser.error(f"--seed {args.seed}: must not be negative")
     return args
