@@ -13,7 +13,7 @@ from src.grading.chart import AnyChart, Chart, Histogram
 TOP, HEIGHT = 12, 168  # pixels above the plot, and of it
 LEFT = 10.0  # percent, for the numbers at the axis
 BINS = 40
-LARGEST = 1e6  # values beyond cannot be drawn beside others
+LARGEST, SMALLEST = 1e6, 1e-9  # values beyond cannot be drawn beside others; differences below are none
 FEW_LABELS = 8  # so many fit below the bars as they are
 
 
@@ -64,7 +64,8 @@ def figure(chart: AnyChart) -> Figure | None:
 
 
 def _bars(chart: Chart) -> Figure:
-    most = max((abs(value) for value in chart.expected), default=0.0) or 1.0
+    most = max((abs(value) for value in chart.expected), default=0.0)
+    most = most if most > SMALLEST else 1.0
     got = [min(max(value, -2 * most), 2 * most) if not math.isnan(value) else 0.0 for value in chart.got]
     scale = _Scale(min(0.0, *chart.expected, *got), max(0.0, *chart.expected, *got))
     slot, bars = (100 - LEFT) / len(chart.labels), []
@@ -89,8 +90,9 @@ def _histogram(chart: Histogram) -> Figure | None:
         return None
     ticks = _nice(min(everything), max(everything))
     low, high = ticks[0], ticks[-1]
-    counts = [_counted(values, low, high) for values in drawn]
-    scale, slot, bars = _Scale(0.0, max(map(max, counts))), (100 - LEFT) / BINS, []
+    bins = int(high - low) if 8 <= high - low <= BINS else BINS  # of whole numbers where there are few
+    counts = [_counted(values, low, high, bins) for values in drawn]
+    scale, slot, bars = _Scale(0.0, max(map(max, counts))), (100 - LEFT) / bins, []
     for i, of_series in enumerate(counts):
         bars += [scale.bar(f"series{i}", LEFT + b * slot, slot, float(n)) for b, n in enumerate(of_series) if n]
     x_ticks = tuple(Tick(LEFT + (100 - LEFT) * (tick - low) / (high - low), _number(tick)) for tick in ticks[1:-1])
@@ -130,7 +132,7 @@ class _Scale:
 
 def _nice(low: float, high: float) -> list[float]:
     """Three to seven round numbers in equal steps, from at most `low` to at least `high`."""
-    if high <= low:
+    if high - low < SMALLEST:
         high = low + 1.0
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
@@ -138,10 +140,10 @@ def _nice(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
 
 
-def _counted(values: Sequence[float], low: float, high: float) -> list[int]:
-    counts = [0] * BINS
+def _counted(values: Sequence[float], low: float, high: float, bins: int) -> list[int]:
+    counts = [0] * bins
     for value in values:
-        counts[min(int((value - low) / (high - low) * BINS), BINS - 1)] += 1
+        counts[min(int((value - low) / (high - low) * bins), bins - 1)] += 1
     return counts
 
 

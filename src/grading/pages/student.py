@@ -10,6 +10,8 @@ from src.grading.results import Results, TestResult
 
 FIELDS = {"input": "Input", "expected": "Expected", "got": "Got", "printed": "Your code printed"}
 
+MOST_NOTES = 40  # lines
+
 
 @dataclass(frozen=True)
 class Card:
@@ -84,11 +86,13 @@ def student_page(homework: Homework, results: Results, whose: str = "", remarks:
     counted = [part for part in parts if part.max_score and not part.is_bonus]
     bonus = [part for part in parts if part.max_score and part.is_bonus]
     missing = [number for number in homework.numbers if number not in [part.number for part in parts]]
+    notes = [line for line in results.output.splitlines() if line.strip()]
     return rendered(
         "student.html", most_bytes=MOST_BYTES, homework=homework, whose=whose, remarks=remarks, parts=parts,
-        counted=counted, bonus=bonus, score=_sum(counted, "score"), max_score=_sum(counted, "max_score"),
-        bonus_score=_sum(bonus, "score"), bonus_max=_sum(bonus, "max_score"), steps=_steps(parts),
-        missing=missing if results.tests else [], notes=results.output.splitlines(),
+        counted=counted, bonus=bonus, score=sum(part.score for part in counted),
+        max_score=sum(part.max_score for part in counted), bonus_score=sum(part.score for part in bonus),
+        bonus_max=sum(part.max_score for part in bonus), steps=_steps(parts),
+        missing=missing if results.tests else [], notes=notes[:MOST_NOTES],
     )  # fmt: skip
 
 
@@ -134,7 +138,3 @@ def _advice(test: Card) -> str:
     if test.hint:
         return test.hint[0].upper() + test.hint[1:]
     return (test.reason or dict(test.fields).get(FIELDS["got"]) or test.text).split("\n")[0]
-
-
-def _sum(parts: Sequence[PartCard], name: str) -> float:
-    return sum(getattr(part, name) for part in parts)
