@@ -81,7 +81,7 @@ def test_the_first_screen_says_what_was_earned_and_what_to_do():
 
 
 def test_without_a_loss_the_next_thing_is_the_upload():
-    assert "Every test passes. Pack your work with ./make_submission.sh and upload toy.2023.zip" in text_of(
+    assert "Every test passes. Pack your work with bash make_submission.sh and upload toy.2023.zip" in text_of(
         page_of(RIGHT)
     )
 

@@ -41,6 +41,7 @@ def test_the_stubs_get_none_and_each_block_is_named(tmp_path):
         (["--submission", "nowhere.zip"], "nowhere.zip: there is no such file or folder"),
         (["--model", "gpt3"], "--model gpt3: there is no such model"),
         (["--json", "/proc/x/results.json"], "cannot be written"),
+        (["--html", "/proc/x/results.html"], "/proc/x/results.html: cannot be written"),
         (["--seed", "-1"], "--seed -1: must not be negative"),
     ],
 )
@@ -75,6 +76,34 @@ def test_hidden_tests_run_last_and_show_a_hint_but_no_number(tmp_path):
     assert "expected: -" in visible
     assert not any(character.isdigit() for character in hidden)
     assert "expected: -" in results["stdout"].split("6.4.3")[1]  # at the terminal, for staff, everything is shown
+
+
+def test_the_page_says_what_the_terminal_says_but_no_hidden_number(tmp_path):
+    folder, page = (
+        varied(tmp_path / "questions", "likelihood.py", (".sum().item()", ".mean().item()")),
+        tmp_path / "r.html",
+    )
+    results = graded(folder, tmp_path / "results.json", "6.4", "--html", str(page))
+    assert results["stdout"].splitlines()[-1] == f"wrote {page}: open it in a browser"
+    text = page.read_text(encoding="utf-8")
+    visible, hidden = results["stdout"].split("6.4.3")
+    assert re.search("1 <span[^>]*>of 8 points", text)
+    assert "this is the mean" in text
+    for shown, place in ((True, visible), (False, hidden)):
+        values = re.findall(r"-\d+\.\d+", place)
+        assert values
+        assert {value in text for value in values} == {shown}
+    assert "<script" not in text
+    assert len(text.encode()) < 100_000
+
+
+def test_a_page_says_why_nothing_was_graded(tmp_path):
+    (tmp_path / "empty").mkdir()
+    results = graded(tmp_path / "empty", tmp_path / "results.json", "--html", str(tmp_path / "r.html"))
+    assert results["exit"] != 0
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Not graded" in text
+    assert "could not be graded" in text
 
 
 def test_every_run_has_a_seed_of_its_own_and_names_it(tmp_path):
