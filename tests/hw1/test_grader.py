@@ -78,7 +78,7 @@ def test_hidden_tests_run_last_and_show_a_hint_but_no_number(tmp_path):
     assert "expected: -" in results["stdout"].split("6.4.3")[1]  # at the terminal, for staff, everything is shown
 
 
-def test_the_page_says_what_the_terminal_says_but_no_hidden_number(tmp_path):
+def test_the_page_shows_visible_numbers_and_no_hidden_ones(tmp_path):
     folder, page = (
         varied(tmp_path / "questions", "likelihood.py", (".sum().item()", ".mean().item()")),
         tmp_path / "r.html",
