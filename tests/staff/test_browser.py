@@ -99,3 +99,23 @@ def test_the_policy_stops_what_does_not_belong_to_the_page(tmp_path):
     dom, complaints = browsed(pages()["lost"].replace("</body>", added), tmp_path / "page.html")
     assert "<title>stolen" not in dom
     assert len([line for line in complaints if "Content Security Policy" in line]) == 2
+
+
+@needs_chromium
+def test_the_table_of_the_class_is_searched_and_sorted(tmp_path):
+    rows = [row(1, "Bob", (RIGHT,)), row(2, "ada", (WRONG,)), row(3, "Cyd", status="failed", error="a worker died")]
+    script = """
+    const names = () => [...document.querySelectorAll("#table tbody tr")].filter((row) => !row.hidden)
+      .map((row) => row.cells[0].textContent.trim()).join();
+    const button = (text) => [...document.querySelectorAll("th button")].find((each) => each.textContent === text);
+    const seen = [];
+    for (const text of ["Name", "Name", "Total", "Total"]) { button(text).click(); seen.push(names()); }
+    search.value = "FAIL"; search.dispatchEvent(new Event("input")); seen.push(names() + " " + found.textContent);
+    document.title = seen.join("; ");
+    """
+    page = re.sub("<meta http-equiv.*?>", "", class_page(HOMEWORK, rows)).replace(
+        "</body>", f"<script>{script}</script></body>"
+    )
+    dom, _ = browsed(page, tmp_path / "page.html")
+    expected = "ada,Bob,Cyd; Cyd,Bob,ada; Bob,ada,Cyd; ada,Bob,Cyd; Cyd 1 of 3"
+    assert re.search("<title>(.*?)</title>", dom)[1] == expected

@@ -15,6 +15,7 @@ LEFT = 10.0  # percent, for the numbers at the axis
 BINS = 40
 LARGEST, SMALLEST = 1e6, 1e-9  # values beyond cannot be drawn beside others; differences below are none
 FEW_LABELS = 8  # so many fit below the bars as they are
+WIDEST = 16.0  # percent, of a bar
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,11 @@ def _bars(chart: Chart) -> Figure:
     got = [min(max(value, -2 * most), 2 * most) if not math.isnan(value) else 0.0 for value in chart.got]
     scale = _Scale(min(0.0, *chart.expected, *got), max(0.0, *chart.expected, *got))
     slot, bars = (100 - LEFT) / len(chart.labels), []
+    width = min(0.8 * slot, WIDEST)
     for i, (right, value) in enumerate(zip(chart.expected, got, strict=True)):
-        bars.append(scale.bar("expected", LEFT + (i + 0.1) * slot, 0.8 * slot, right))
-        bars.append(scale.bar("got", LEFT + (i + 0.3) * slot, 0.4 * slot, value))
+        middle = LEFT + (i + 0.5) * slot
+        bars.append(scale.bar("expected", middle - width / 2, width, right))
+        bars.append(scale.bar("got", middle - width / 4, width / 2, value))
     labels, caption = _short(chart.labels)
     step = math.ceil(len(labels) / 12)
     x_ticks = tuple(Tick(LEFT + (i + 0.5) * slot, label) for i, label in enumerate(labels) if i % step == 0)
