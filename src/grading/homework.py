@@ -18,7 +18,7 @@ class Limits:
     cpu_seconds: int = 110
     memory: int = 350_000_000  # beyond what the process had when it was forked
     file_size: int = 1_000_000
-    output: int = 8_000_000  # what it prints
+    output: int = 50_000_000  # what it prints, which is kept nowhere but for its beginning
     open_files: int = 64
     threads: int = 64
     scratch_size: int = 64_000_000  # all files that it writes
