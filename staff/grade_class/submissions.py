@@ -54,6 +54,8 @@ def read(source: Path, into: Path) -> HandedIn:
     root, refused, lines = source, dict[Path, str](), list[str]()
     if not source.is_dir():
         root = into
+        if into.exists() and any(into.iterdir()):
+            raise ExportError(f"{into}: is not empty, so older submissions could be taken for new ones; remove it")
         problems, lines = unpack_export(source, into)
         refused = {into / path: problem for path, problem in problems.items()}
     try:

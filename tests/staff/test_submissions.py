@@ -2,42 +2,17 @@
 
 import os
 import stat
-import string
-import time
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from staff.grade_class import export_zip, metadata
 from staff.grade_class.export_zip import ExportError
-from staff.grade_class.metadata import FILE, read_metadata
+from staff.grade_class.metadata import FILE
 from staff.grade_class.submissions import Handed, HandedIn, Student, read
-
-ANSWER = b"def log_likelihood(model, text): ...\n"
-SOURCE = "questions/likelihood.py"
-
-
-def entry(folder: str, *names: str, at: str = "2023-10-12 04:12:32.123456000 Z", earlier: tuple[int, ...] = ()) -> str:
-    """An entry as Gradescope writes it."""
-    students = "".join(f"  - :name: {name}\n    :sid: '{name}-1'\n    :email: {name}@x.edu\n" for name in names)
-    history = "".join(f"  - :id: {id}\n    :results:\n      a: |-\n        :id: 7\n    :score: 1.0\n" for id in earlier)
-    return (
-        f"{folder}:\n  :submitters:\n{students}  :created_at: {at}\n  :score: 10.5\n  :status: processed\n"
-        f"  :results:\n    tests:\n    - name: a\n      output: |-\n        submission_9:\n          :submitters:\n"
-        f"  :history:{' []' if not history else ''}\n{history}"
-    )
-
-
-def zipped(path: Path, files: dict[str, bytes | str]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
+from tests.exports import ANSWER, SOURCE, entry, export, zipped
 
 
 def read_zip(tmp_path: Path, files: dict[str, bytes | str]) -> HandedIn:
@@ -45,12 +20,6 @@ def read_zip(tmp_path: Path, files: dict[str, bytes | str]) -> HandedIn:
     into = tmp_path / "into"
     into.mkdir()
     return read(zipped(tmp_path / "export.zip", files), into)
-
-
-def export(*folders: str, top: str = "assignment_5_export/") -> dict[str, bytes | str]:
-    """An export of these submissions, each by a student of its own."""
-    described = "---\n" + "".join(entry(folder, f"jane{i}") for i, folder in enumerate(folders))
-    return {f"{top}{FILE}": described} | {f"{top}{folder}/{SOURCE}": ANSWER for folder in folders}
 
 
 def by_id(handed_in: HandedIn) -> dict[str, Handed]:
@@ -122,23 +91,6 @@ def test_students_without_sid_and_email_are_never_one(tmp_path):
     assert handed_in.submissions[0].created_at is None
 
 
-@pytest.mark.parametrize(
-    "name", ["José Ñandú", "王小明", "محمد", "علی\u200cرضا", "Ђорђе", "🙂 O'Neil", 'a "b": #c', "- x", "null"]
-)
-def test_names_in_any_script_are_kept(name):
-    quoted = yaml.safe_dump([{":name": name}], allow_unicode=True).strip()
-    escaped = yaml.safe_dump([{":name": name}], allow_unicode=False).strip()
-    text = f"submission_1:\n  :submitters:\n  {quoted}\nsubmission_2:\n  :submitters:\n  {escaped}\n"
-    entries, problems = read_metadata(text.encode())
-    assert not problems
-    assert [e.students[0].name for e in entries.values()] == [name, name]
-
-
-def test_a_name_cannot_steer_a_terminal_or_turn_the_text():
-    entries, _ = read_metadata(b'submission_1:\n  :submitters:\n  - :name: "a\\e[2J\\u202Eb\\nc"\n')
-    assert entries["submission_1"].students[0].name == "a?[2J?b?c"
-
-
 @pytest.mark.parametrize("written", ["2023-13-45 00:00:00 Z", "yesterday", "2023-10-12"])
 def test_an_unreadable_date_is_a_line(tmp_path, written):
     handed_in = read_zip(tmp_path, export("submission_1", top="") | {FILE: entry("submission_1", "ann", at=written)})
@@ -146,109 +98,11 @@ def test_an_unreadable_date_is_a_line(tmp_path, written):
     assert any("submission_1" in line and written in line for line in handed_in.problems)
 
 
-# --- the metadata as bad input ---
-
-
-def test_a_broken_entry_costs_only_itself():
-    good = [entry(f"submission_{i}", f"s{i}") for i in range(3)]
-    broken = 'submission_7:\n  :submitters: [}\n  - "\n'
-    entries, (problem,) = read_metadata("".join(["---\n", good[0], broken, *good[1:]]).encode())
-    assert set(entries) == {"submission_0", "submission_1", "submission_2"}
-    assert "line 17" in problem
-
-
-def test_yaml_tags_run_nothing(tmp_path):
-    left = tmp_path / "left"
-    text = f"submission_1:\n  :submitters:\n  - :name: !!python/object/apply:os.mkdir ['{left}']\n"
-    text += "  :created_at: !ruby/object:Kernel {}\nsubmission_2: !!python/name:os.system ''\n"
-    entries, _ = read_metadata(text.encode())
-    assert set(entries) == {"submission_1", "submission_2"}
-    assert not left.exists()
-
-
-def test_aliases_are_refused():
-    bomb = "submission_1:\n  a: &a [x, x]\n" + "".join(
-        f"  {b}: &{b} [*{a}, *{a}]\n" for a, b in zip(string.ascii_lowercase, string.ascii_lowercase[1:], strict=False)
-    )
-    entries, (problem,) = read_metadata((bomb + entry("submission_2", "ann")).encode())
-    assert "aliases" in problem
-    assert set(entries) == {"submission_2"}
-
-
-@pytest.mark.parametrize(
-    "text", ["submission_1: " + "[" * 3_000_000, "{" * 3_000_000, "submission_1:\n  a: " + "[" * 30 + "]" * 30]
-)
-def test_deep_nesting_is_refused(text):
-    entries, problems = read_metadata(text.encode())
-    assert not entries
-    assert len(problems) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"---\n", b"\0\0", b"\xff\xfe\x00", b"- a\n- b\n", b"hello"])
-def test_metadata_of_nothing_is_a_line(content):
-    entries, problems = read_metadata(content)
-    assert not entries
-    assert problems
-
-
 def test_metadata_over_50_mb_are_one_line(tmp_path):
     files = export("submission_1", top="") | {FILE: b"#" * (metadata.MAX_SIZE + 1)}
     handed_in = read_zip(tmp_path, files)
     assert [line for line in handed_in.problems if "50" in line]
     assert handed_in.submissions[0].path
-
-
-def test_folders_of_other_names_are_no_submissions():
-    text = entry("submission_1", "ann") + "../../etc:\n  :submitters: []\n" + "'submission_2/../../x':\n  a: b\n"
-    entries, problems = read_metadata(text.encode())
-    assert set(entries) == {"submission_1"}
-    assert len(problems) == 2
-
-
-def test_ten_thousand_entries_are_read_in_seconds():
-    text = "".join(entry(f"submission_{i}", f"s{i}", earlier=(1, 2)) for i in range(10_000)).encode()
-    started = time.process_time()
-    entries, problems = read_metadata(text)
-    assert time.process_time() - started < 15  # 1 s on an idle core; a safe loader takes minutes
-    assert len(entries) == 10_000
-    assert not problems
-
-
-TEXT = st.text(
-    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters=[*metadata._STEERING, "\x85"]),
-    max_size=30,
-).map(str.strip)
-
-
-@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), st.text(max_size=60), st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_what_a_yaml_writer_writes_is_read_back(students, output, is_plain):
-    """Whatever the names and the results hold."""
-    value = {
-        ":submitters": [dict(zip((":name", ":sid", ":email"), student, strict=True)) for student in students],
-        ":results": {"tests": [{"output": output}], ":submitters": output},
-        ":score": 3.5,
-    }
-    text = "".join(yaml.safe_dump({f"submission_{i}": value}, allow_unicode=is_plain, sort_keys=False) for i in (1, 2))
-    entries, problems = read_metadata(text.encode())
-    assert not problems
-    for found in entries.values():
-        assert found.students == tuple(Student(*student) for student in students)
-        assert found.score == 3.5
-
-
-@given(st.data())
-@settings(max_examples=150, deadline=None)
-def test_damaged_metadata_raise_nothing(data):
-    content = bytearray((entry("submission_1", "ann", earlier=(3,)) + entry("submission_2", "王")).encode())
-    for _ in range(data.draw(st.integers(1, 8))):
-        place = data.draw(st.integers(0, len(content)))
-        content[place : place + data.draw(st.integers(0, 9))] = data.draw(
-            st.binary(max_size=9)
-            | st.sampled_from([b"&a ", b"*a ", b"!!x ", b"[", b"{", b'"', b"\n", b"\nsubmission_2:", b"? ", b"- "])
-        )
-    entries, problems = read_metadata(bytes(content))
-    assert entries or problems
 
 
 # --- one submission as bad input ---
@@ -423,7 +277,13 @@ def test_the_wrong_zip_is_one_line(tmp_path, files, says):
 def test_what_is_no_zip_is_one_line(tmp_path, content):
     (tmp_path / "export.zip").write_bytes(content)
     with pytest.raises(ExportError, match="damaged or not a zip"):
-        read(tmp_path / "export.zip", tmp_path)
+        read(tmp_path / "export.zip", tmp_path / "into")
+
+
+def test_a_folder_with_older_submissions_is_refused(tmp_path):
+    (tmp_path / "into" / "submission_0").mkdir(parents=True)
+    with pytest.raises(ExportError, match="is not empty"):
+        read(zipped(tmp_path / "e.zip", export("submission_1")), tmp_path / "into")
 
 
 def test_an_export_cut_off_is_one_line(tmp_path):
