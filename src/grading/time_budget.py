@@ -12,7 +12,7 @@ TOTAL = 100.0  # seconds from the start of grader.py to the end of the last test
 PART_SHARE = 0.4  # of the total: what one part may take
 USUAL_START = 4.0  # seconds that the sandbox takes to start on such a machine
 MOST_SLOWNESS = 4.0
-LESS_TIME, EVEN_LESS_TIME = 4.0, 16.0  # what divides the time after code had to be stopped in another part, in this one
+LESS_TIME, EVEN_LESS_TIME = 7.0, 20.0  # what divides the time after code had to be stopped in another part, in this one
 
 
 def slowness(start_seconds: float) -> float:

@@ -22,6 +22,7 @@ HIDDEN = hide_errors("This test is hidden.")
 
 class HiddenSamplingTest(GPT2Test):
     part = "6.3"
+    seconds = 40.0  # thousands of single draws: code may print at each
 
     @number("6.3.3")
     @weight(2)

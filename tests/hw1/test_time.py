@@ -83,7 +83,7 @@ def test_no_code_makes_a_grading_long(behave, clock, tmp_path):
 
 def test_code_that_loops_everywhere_is_stopped_soon(clock, tmp_path):
     seconds, _ = graded(clock, tmp_path, BEHAVIOURS["loops"])
-    assert seconds < TOTAL
+    assert seconds < 60  # a class waits no longer for it
 
 
 @pytest.mark.parametrize("slow", ["sample.py", "likelihood.py", "classifier.py"])
