@@ -39,7 +39,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds for each right answer (%(default)s)")
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="gradings at a time (%(default)s)")
     parser.add_argument(
-        "--fuzz", type=float, default=15, metavar="SECONDS", help="for each fuzzed reader (%(default)s)"
+        "--fuzz", type=float, default=10, metavar="SECONDS", help="for each fuzzed reader (%(default)s)"
     )
     parser.add_argument("--json", type=Path, default=ROOT / "audit.json", metavar="FILE", help="(%(default)s)")
     args = parser.parse_args()
@@ -94,7 +94,7 @@ def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> list[C
             audit.add_case(case, args.seeds)
     if wanted("power/sample"):
         audit.add_check(
-            "power", "sample", power.problems.__doc__ or "", lambda _: power.problems(seeds=50, gradings=200)
+            "power", "sample", power.problems.__doc__ or "", lambda _: power.problems(seeds=25, gradings=100)
         )
     if wanted("mutants"):
         mutation = mutants.Mutation(subject)

@@ -81,14 +81,16 @@ class Case:
         """Part → the points that it must earn, at least and at most."""
         return {part: [points, points] for part, points in self.subject.points.items()} | self.points
 
-    def parts(self) -> tuple[str, ...]:
+    def parts(self, whole: bool = True) -> tuple[str, ...]:
         """The parts to grade: those whose answers it can change; none, which means all, where it can change all.
 
-        Wrong answers: the parts that run a file with a block or a replacement of theirs. Hostile ones: the parts that
-        they attack, and another one, which shows that the grading continues.
+        Right and wrong answers: the parts that run a file with a block or a replacement of theirs; but all of a right
+        one if it is to be graded as a `whole`. Hostile ones: the parts that they attack, and another one, which shows
+        that the grading continues.
         """
         homework, touched = self.subject.homework, {*self.points, *self.blocks}
-        if self.kind == "right" or self.files or self.build or touched >= set(homework.numbers):
+        is_whole = whole and self.kind == "right"
+        if is_whole or self.files or self.build or touched >= set(homework.numbers):
             return ()
         if self.kind == "hostile":
             return tuple(sorted({*touched, self._witness(touched)}))

@@ -65,7 +65,7 @@ class Audit:
                 self._tasks.append(partial(self._grade, case, row, rights, seed, is_fast))
 
     def _grade(self, case: Case, row: Row, rights: str, seed: int, is_fast: bool) -> None:
-        parts = case.parts()
+        parts = case.parts(whole=seed == 0)
         folder = self.folder / f"{case.kind}-{case.name}-{rights}-{seed}"
         is_other_user = os.geteuid() == 0 and rights == "user"
         if is_fast:
