@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 
+from src.files import write_file
 from src.grading import results
 from src.grading.chart import Chart, Histogram
 from src.grading.intake import Submission
 from src.grading.part_test import Grading, derived_seed
+from src.grading.record import begin_record, part_record, record_part
 from src.grading.results import SUBMIT, Recorder, suite
 from src.grading.sandbox.sandbox import Sandbox
 from src.hw1.artifacts import pickled
 from src.hw1.dataset import DATASETS
-from src.hw1.parts import HOMEWORK, LIKELIHOODS
-from src.model.config import BUNDLED
+from src.hw1.parts import HOMEWORK, LIKELIHOODS, config_record
+from src.model.config import BUNDLED, model_config
 from tests.answers import varied
 
 
@@ -51,14 +53,20 @@ def test_a_wrong_likelihood_is_charted_as_it_came(tmp_path):
     assert lost.chart.unit == "nats"
 
 
-def test_an_incomplete_submit_is_drawn_as_far_as_it_can_be_read(tmp_path):
-    folder, values = varied(tmp_path / "questions", "likelihood.py"), np.linspace(-400, -200, 100)
-    (tmp_path / "submit").mkdir()
-    for artifact in LIKELIHOODS[:2]:
-        (tmp_path / "submit" / artifact.name).write_bytes(pickled(values))
-    (tmp_path / "submit" / LIKELIHOODS[2].name).write_bytes(b"no pickle")
+def test_an_incomplete_submit_is_drawn_as_far_as_it_is_right(tmp_path):
+    folder, out, values = (
+        varied(tmp_path / "questions", "likelihood.py"),
+        tmp_path / "submit",
+        np.linspace(-400, -200, 100),
+    )
+    files = {artifact.name: pickled(values) for artifact in LIKELIHOODS[:2]}
+    for name, content in {**files, LIKELIHOODS[2].name: b"no pickle"}.items():
+        write_file(out / name, content)
+    begin_record(out)
+    made_with = {"model": BUNDLED, "config": config_record(model_config(BUNDLED))}
+    record_part(out, "6.4", part_record(HOMEWORK, HOMEWORK.part("6.4"), made_with, folder, files))
     lost = outcomes(folder, (SUBMIT,))["7.1"]
-    assert "run.json: is missing" in lost.got
+    assert f"{LIKELIHOODS[2].name}: cannot be read" in lost.got
     assert isinstance(lost.chart, Histogram)
     assert [series.label for series in lost.chart.series] == [dataset.label for dataset in DATASETS[:2]]
     assert lost.chart.series[0].values == tuple(values.tolist())
