@@ -2,13 +2,15 @@
 
 Compared are the blocks of each part, as sets of neighbouring tokens (`tokens.py`): names do not matter, nor does the
 order of lines. What many have in common weighs little: neighbours in d of n blocks weigh log((n + 1) / d). The *score*
-of a part is the weight of what two blocks share, divided by the weight of all that is in either (Jaccard); pairs are
-ranked by the weight of what they share times that score, over all parts. Short blocks all look alike, so they only
-count where a longer one is similar, too. A comment that few others wrote counts by itself.
+of a part is the weight of what two blocks share, divided by the weight of all that is in either (Jaccard). A pair is
+ranked by the sum, over its parts, of score times rarity: the root of the sum of the squared weights of what is shared.
+So two rare blocks that are the same say more than one twice as long. Short blocks all look alike: they count only
+where a longer one is similar, too. A comment that few others wrote counts by itself.
 
 A high rank says where to look, and nothing about who wrote what.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +60,7 @@ class Pair:
 
     first: Answers
     second: Answers
-    weight: float  # of what they share: the heaviest come first
+    weight: float  # how much what they share says; the heaviest come first
     parts: tuple[PartScore, ...]
     comments: tuple[str, ...]  # that both have, and hardly anybody else
 
@@ -71,13 +73,12 @@ def pairs_to_look_at(homework: Homework, answers: Sequence[Answers], most: int =
     comments = _odd_comments(compared)
     weight, short, best = np.zeros((3, len(answers), len(answers)), np.float32)
     for part in compared:
-        shared = part.sets.shared()
-        score = part.sets.scores(shared)
+        score, rarity = part.sets.scores(), part.sets.rarity()
         is_short = part.is_short[:, None] | part.is_short[None, :]
-        weight += np.where(is_short, 0, shared * score)
-        short += np.where(is_short, shared * score, 0)
+        weight += np.where(is_short, 0, score * rarity)
+        short += np.where(is_short, score * rarity, 0)
         best = np.maximum(best, np.where(is_short, 0, score))
-    odd = comments.shared()
+    odd = comments.rarity()
     weight += np.where(best >= SIMILAR, short, 0) + odd
     weight[((best < SIMILAR) & (odd == 0)) | ~_may_be_compared(answers)] = 0
     pairs: list[Pair] = []
@@ -144,7 +145,7 @@ def _odd_comments(parts: Sequence[_Part]) -> Sets:
     counts = Counter(comment for comments in of_each for comment in comments)
     most = max(2, ODD * len(of_each))
     odd = [{c for c in comments if counts[c] <= most and _words(c) >= 2} for comments in of_each]
-    return Sets(odd, _words)
+    return Sets(odd, lambda comment: math.sqrt(_words(comment)))
 
 
 def _words(comment: str) -> float:

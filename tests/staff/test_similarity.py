@@ -180,7 +180,7 @@ def test_a_thousand_submissions_take_seconds(tmp_path):
     found, copies, _ = synthetic(tmp_path, 1000)
     started = time.process_time()
     ranked = ids(pairs_to_look_at(HOMEWORK, found))
-    assert time.process_time() - started < 60  # 3 s on an idle core
+    assert time.process_time() - started < 60  # 1 s on an idle core
     assert sum(copy in ranked[:10] for copy in copies) == 6
 
 
