@@ -11,6 +11,7 @@
 # make test-all the same, then make audit
 # make lint     check style (ruff) and types (mypy)
 # make audit    grade submissions of known scores            [HOMEWORK=hw1] [SEEDS=20] [ONLY='wrong/*']
+# make grade-class EXPORT=export.zip   grade a class; results go to grades/   [OUT=DIR] [OPTIONS='--due DATE']
 # make bench    measure the model's speed beside others; half an hour  [ROUNDS=5] [SECTIONS='decoding ahead']
 # make stubs    make questions/ from the reference answers   [HOMEWORK=hw1]
 # make tables   write the tables of points and names in the READMEs, and requirements.txt   [HOMEWORK=hw1]
@@ -31,6 +32,9 @@ SEEDS := 3
 ONLY :=
 ROUNDS := 5
 SECTIONS :=
+EXPORT :=
+OUT := grades
+OPTIONS :=
 # <!-- /staff -->
 
 # The version and the place of $(PYTHON), or one line that says why it cannot be used.
@@ -54,7 +58,7 @@ grade: $(VENV)/.run-ready
 	$(VENV)/bin/python grader.py
 
 # <!-- staff -->
-.PHONY: test test-all lint audit bench stubs tables data release
+.PHONY: test test-all lint audit grade-class bench stubs tables data release
 
 test: lint
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
@@ -69,6 +73,10 @@ lint: $(VENV)/.dev-ready
 
 audit: $(VENV)/.dev-ready
 	$(VENV)/bin/python -m staff.audit --homework $(HOMEWORK) --seeds $(SEEDS) $(if $(ONLY),--only '$(ONLY)')
+
+grade-class: $(VENV)/.run-ready
+	$(if $(EXPORT),,$(error make grade-class needs EXPORT=, the zip or folder of submissions))
+	$(VENV)/bin/python -m staff.grade_class '$(EXPORT)' --out '$(OUT)' --homework $(HOMEWORK) $(OPTIONS)
 
 bench: $(VENV)/.bench-ready
 	$(VENV)/bin/python -m staff.bench --rounds $(ROUNDS) $(SECTIONS)

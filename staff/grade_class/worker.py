@@ -1,0 +1,51 @@
+"""Grade one submission in a process that has loaded everything already; see `staff/warm.py`.
+
+The intake, the sandbox and the tests are those of grader.py, and with the same seed so is the score, to the digit.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import IntakeError, UserError
+from src.grading.homework import Homework
+from src.grading.part_test import Grading, derived_seed
+from src.grading.results import Recorder, suite, test_classes
+from src.grading.sandbox.forking import ForkServer
+from src.grading.sandbox.reader import unpack_confined
+from src.grading.sandbox.sandbox import Sandbox
+from src.grading.time_budget import TOTAL, TimeBudget
+from staff.grade_class.blocks import blocks_of
+from staff.grade_class.store import FAILED, GRADED, REFUSED
+
+
+def graded(
+    homework: Homework, server: ForkServer, *, submission: str, seed: int, parts: Sequence[str]
+) -> dict[str, Any]:
+    """Grade the submission at a path, or some parts of it: status, error, notes, seconds, and what each test says."""
+    recorder, began = Recorder(lambda results: None), time.monotonic()
+    status, error = GRADED, ""
+    notes: list[str] = []
+    blocks: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="submission-") as folder:
+        try:
+            model, student_seed = homework.find_model("bundled"), derived_seed(seed, "student code")
+            with Sandbox(homework, None, model, student_seed, server) as sandbox:
+                unpacked = unpack_confined(sandbox, Path(submission), Path(folder))
+                blocks = blocks_of(homework, unpacked.questions)
+                sandbox.take(unpacked.questions)
+                budget = TimeBudget(TOTAL * sandbox.slowness, sandbox.slowness)
+                suite(test_classes(homework), Grading(homework, unpacked, sandbox, seed, budget), parts).run(recorder)
+                notes = [*unpacked.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
+        except IntakeError as refused:
+            status, error = REFUSED, str(refused).replace(f"{submission}: ", "")
+        except UserError as ours:
+            status, error = FAILED, str(ours)
+    tests = recorder.finish([]).tests if status == GRADED else ()
+    return {
+        "status": status, "error": error, "notes": notes, "blocks": blocks,
+        "seconds": round(time.monotonic() - began, 2), "tests": [dataclasses.asdict(test) for test in tests],
+    }  # fmt: skip

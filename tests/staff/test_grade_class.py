@@ -1,0 +1,295 @@
+"""Grading a class: every submission gets grader.py's score, nothing is lost, and nothing is graded twice."""
+
+import contextlib
+import csv
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from src.files import ROOT
+from src.hw1.parts import HOMEWORK
+from staff.grade_class import cluster, engine
+from staff.grade_class.grading import Class, content_hash, packed
+from staff.grade_class.sources import part_hashes
+from staff.grade_class.store import FAILED, GRADED, REFUSED, WHOLE, Store
+from staff.grade_class.submissions import Handed
+from staff.warm import GraderDied
+from tests.answers import SOLUTION, graded, points, varied
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes can fork on Linux only")
+SEED = 7
+HALVED = ("likelihood.py", ("return", "return 0.5 *"))
+
+
+# --- what a result depends on ---
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of what counts of this project."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("src", "staff", "data", "checkpoints", "questions", "config.yml", "pyproject.toml"):
+        source = ROOT / name
+        ignored = shutil.ignore_patterns("__pycache__")
+        (shutil.copy(source, copy / name) if source.is_file() else shutil.copytree(source, copy / name, ignore=ignored))
+    return copy
+
+
+def hashes(project: Path) -> dict[str, str]:
+    code = "import json; from staff.grade_class.engine import version; print(json.dumps(version('hw1')))"
+    run = subprocess.run([sys.executable, "-B", "-c", code], cwd=project, capture_output=True, text=True, check=True)
+    return __import__("json").loads(run.stdout)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("src/hw1/checks/likelihood.py", '"""Is the sum', '"""Is this the sum', {"6.4", "6.5"}),
+        ("staff/hw1/hidden_tests.py", "TableModel(13, seed_from(self.rng)), texts", "TableModel(14, seed_from(self.rng)), texts", {"6.4"}),
+        ("src/hw1/hints/horizon.py", "LIKELIER = 20.0", "LIKELIER = 21.0", {"6.7"}),
+        ("src/grading/sandbox/seccomp.py", '"""', '"""x', {"6.3", "6.4", "6.5", "6.6", "6.7", "submit"}),
+        ("data/plays.txt", "a", "b", {"6.3", "6.4", "6.5", "6.6", "6.7", "submit"}),
+        ("src/grading/pages/templates/style.css", "color", "colour", set()),
+        ("staff/README.md", "staff", "staffs", set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "/" in value else "",
+)  # fmt: skip
+def test_a_change_regrades_what_it_can_change(project, file, old, new, changed):
+    if not (project / file).exists():
+        pytest.skip(f"there is no {file}")
+    before, text = hashes(project), (project / file).read_text(encoding="utf-8")
+    assert old in text
+    (project / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    try:
+        after = hashes(project)
+    finally:
+        (project / file).write_text(text, encoding="utf-8")
+    assert {part for part in before if before[part] != after[part]} == changed
+
+
+def test_every_part_has_a_hash():
+    assert set(part_hashes(HOMEWORK, HOMEWORK.find_model("bundled"))) == {*HOMEWORK.numbers, "submit"}
+
+
+def test_a_folder_is_known_by_its_files(tmp_path):
+    first, second = varied(tmp_path / "1", "likelihood.py"), varied(tmp_path / "2", "likelihood.py")
+    assert content_hash(first) == content_hash(second)
+    (second / "likelihood.py").write_text("other")
+    assert content_hash(first) != content_hash(second)
+
+
+# --- the engine ---
+
+
+class Dying:
+    """Warm processes that die `times` times."""
+
+    def __init__(self, times: int):
+        self.left = times
+
+    def ask(self, what, seconds):
+        self.left -= 1
+        if self.left >= 0:
+            raise GraderDied("killed\nby the kernel")
+        return {"status": GRADED, "tests": []}
+
+
+@pytest.mark.parametrize(("times", "status"), [(0, GRADED), (2, GRADED), (3, FAILED)])
+def test_a_process_that_dies_is_our_failure(monkeypatch, times, status):
+    graders = Dying(times)
+    monkeypatch.setattr(engine, "_graders", lambda homework: graders)
+    reply = engine.grade(engine.Order("hw1", {}, None))
+    assert reply["status"] == status
+    assert status == GRADED or "died 3 times (by the kernel)" in reply["error"]
+
+
+def test_few_tasks_are_under_way(monkeypatch):
+    monkeypatch.setattr(engine, "grade", lambda order: {"status": GRADED, "tests": []})
+    taken = []
+
+    def orders():
+        for i in range(50):
+            taken.append(i)
+            yield i, engine.Order("hw1", {}, None)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done, (_, reply) in enumerate(engine.run(pool, orders(), 4), start=1):
+            assert reply["status"] == GRADED
+            assert len(taken) <= done + 4
+    assert done == 50
+
+
+def test_a_lost_task_is_our_failure():
+    class Killing:
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(RuntimeError("KilledWorker: attempted 3 times"))
+            return future
+
+    ((_, reply),) = engine.run(Killing(), [(0, engine.Order("hw1", {}, None))], 4)
+    assert reply["status"] == FAILED
+    assert "attempted 3 times" in reply["error"]
+
+
+# --- the whole ---
+
+
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory):
+    """A folder of submissions: right, wrong, not written, broken and empty."""
+    folder = tmp_path_factory.mktemp("class")
+    shutil.copytree(SOLUTION, folder / "right" / "questions", ignore=shutil.ignore_patterns("__pycache__"))
+    varied(folder / "halved", *HALVED)
+    shutil.copytree(ROOT / "questions", folder / "starter", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "broken.zip").write_bytes(b"PK\3\4 but nothing more")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def command(source: Path, out: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "staff.grade_class", str(source), "--out", str(out), *arguments]
+
+
+def grade(source: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(source, out, *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def table_of(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        return {line["submission"]: line for line in csv.DictReader(file)}
+
+
+@linux
+def test_every_score_is_that_of_the_grader(handed_in, tmp_path):
+    process = grade(handed_in, tmp_path / "out", "--seed", str(SEED))
+    assert process.returncode == 0, process.stderr
+    found = table_of(tmp_path / "out")
+    for name in ("right", "halved", "starter"):
+        alone = points(graded(handed_in / name, tmp_path / "alone.json", "--seed", str(SEED)))
+        assert {part: float(found[name][part]) for part in HOMEWORK.numbers} == {p: alone[p] for p in HOMEWORK.numbers}
+    assert found["right"]["total"] == "35"
+    assert 0 < float(found["halved"]["total"]) < 35
+    for name in ("broken", "empty"):
+        line = next(line for key, line in found.items() if key.startswith(name))
+        assert (line["status"], line["total"]) == (REFUSED, "0")
+        assert line["remark"]
+    assert "Traceback" not in process.stderr + process.stdout
+
+    began = time.monotonic()  # once more: nothing is graded again
+    again = grade(handed_in, tmp_path / "out", "--seed", str(SEED))
+    assert again.returncode == 0
+    assert "0submission" in again.stderr.replace(" ", "") or time.monotonic() - began < 20
+    assert table_of(tmp_path / "out") == found
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_what_stops_it_loses_nothing(handed_in, tmp_path, number):
+    undisturbed = tmp_path / "undisturbed"
+    arguments = ("--seed", str(SEED), "--only", "right", "halved", "starter")
+    process = subprocess.Popen(command(handed_in, tmp_path / "out", *arguments), cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while stored(tmp_path / "out") < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    began = time.monotonic()
+    said = process.communicate()[1].decode()
+    if number != signal.SIGKILL:
+        assert time.monotonic() - began < 10
+        assert process.returncode == 130
+        assert "run the same command again" in said
+    before = stored(tmp_path / "out")
+    assert before >= 1
+    assert grade(handed_in, tmp_path / "out", *arguments).returncode == 0
+    assert grade(handed_in, undisturbed, *arguments).returncode == 0
+    assert (tmp_path / "out" / "grades.csv").read_bytes() == (undisturbed / "grades.csv").read_bytes()
+
+
+def stored(out: Path) -> int:
+    """How many submissions are in the store."""
+    with contextlib.suppress(sqlite3.Error):
+        database = sqlite3.connect(f"file:{out / 'class.sqlite'}?mode=ro&immutable=1", uri=True)
+        with contextlib.closing(database):
+            return len(database.execute("SELECT * FROM results WHERE content LIKE '{%'").fetchall())
+    return 0
+
+
+def test_an_unknown_id_is_one_line(handed_in, tmp_path):
+    process = grade(handed_in, tmp_path / "out", "--only", "nobody")
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: --only nobody: there is no such submission")
+
+
+def test_only_what_failed_is_graded_again(handed_in, tmp_path):
+    handed = [Handed(name, (), None, handed_in / name, "") for name in ("right", "halved", "starter")]
+    with Store(tmp_path / "store") as store:
+        whole = Class(HOMEWORK, handed, store, SEED)
+        right, halved, _ = whole.jobs()
+        whole._store_reply(right, engine._failure("it died"))
+        graded_parts = [{"part": part, "score": 0.0, "number": part} for part in (*HOMEWORK.numbers, "submit")]
+        whole._store_reply(halved, engine._failure("") | {"status": GRADED, "tests": graded_parts})
+        assert [job.submissions[0].id for job in whole.jobs()] == ["right", "starter"]
+        assert [job.submissions[0].id for job in whole.jobs(failed=True)] == ["right"]
+        assert [job.submissions[0].id for job in whole.jobs(only=["halved"])] == []
+        assert [job.submissions[0].id for job in whole.jobs(only=["halved"], again=True)] == ["halved"]
+        assert {r.handed.id: r.status for r in whole.rows()} == {
+            "right": FAILED,
+            "halved": GRADED,
+            "starter": "not graded yet",
+        }
+
+
+def test_equal_files_are_graded_once(handed_in, tmp_path):
+    shutil.copytree(handed_in / "right", tmp_path / "copy")
+    handed = [Handed("right", (), None, handed_in / "right", ""), Handed("copy", (), None, tmp_path / "copy", "")]
+    with Store(tmp_path / "store") as store:
+        (job,) = Class(HOMEWORK, handed, store, SEED).jobs()
+    assert [each.id for each in job.submissions] == ["right", "copy"]
+    assert job.keys[WHOLE]
+
+
+# --- a cluster ---
+
+
+@pytest.mark.parametrize("address", ["tcp://10.1.2.3:8786", "tcp://example.org:1"])
+def test_a_cluster_without_tls_is_refused(address):
+    with pytest.raises(cluster.ClusterError, match="start the cluster with TLS"):
+        cluster._address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["tls://10.1.2.3:8786", "tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786"]
+)
+def test_a_cluster_that_nobody_else_can_join(address):
+    assert cluster._address(address) == address
+
+
+def test_a_scheduler_file_that_is_none(tmp_path):
+    with pytest.raises(cluster.ClusterError, match="must be an address such as"):
+        cluster._address(str(tmp_path / "missing.json"))
+
+
+def test_a_worker_of_another_version_is_refused_by_name():
+    class Client:
+        def wait_for_workers(self, count, timeout):
+            pass
+
+        def run(self, function, homework, on_error):
+            return {"tls://a:1": function(homework), "tls://b:2": {"6.3": "other"}}
+
+    with pytest.raises(cluster.ClusterError, match="tls://b:2: has another version of the grader"):
+        cluster._checked_workers(Client(), HOMEWORK)
+
+
+def test_a_folder_travels_as_a_zip(handed_in, tmp_path):
+    content = packed(handed_in / "right")
+    (tmp_path / "s.zip").write_bytes(content)
+    shutil.unpack_archive(tmp_path / "s.zip", tmp_path / "out")
+    assert content_hash(tmp_path / "out") == content_hash(handed_in / "right")
