@@ -122,6 +122,7 @@ class HiddenHorizonTest(GPT2Test):
         model = TableModel(14, seed_from(rng))
         horizon.check_marginal(self, model, rng.integers(0, 14, (1, 5)), 6, (0.5, 1.0, rng.uniform(1.5, 3)))
         horizon.check_marginal(self, TableModel(8, seed_from(rng)), rng.integers(0, 8, (1, 1)), 3, (0.8,))
-        horizon.check_sampling(self, LocalTableModel(11, seed_from(rng)), rng.integers(0, 11, (1, 2)), 4, 0.6)
+        local = LocalTableModel(11, seed_from(rng))
+        horizon.check_sampling(self, local, horizon.telling_prompt(rng, local, 4, 0.4), 4, 0.4)
         (text,) = self.encode(["The regret of this algorithm is bounded by the square root of the"])
         horizon.check_marginal(self, self.gpt2, text[None], self.config.top_k, (0.9,))

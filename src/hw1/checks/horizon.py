@@ -16,7 +16,7 @@ from src.hw1.checks.sampling import (
     sampled,
 )
 from src.hw1.checks.temperature import SHOWN, ScaleCall, filtered_logits, probabilities, probability_chart, scaled
-from src.hw1.evidence import Answer, Draws, Evidence, fits
+from src.hw1.evidence import Answer, Draws, Evidence, fits, improbability
 from src.hw1.hints.horizon import HorizonCase, diagnose_horizon
 from src.hw1.messages import Ids
 from src.hw1.oracle import (
@@ -30,6 +30,7 @@ from src.hw1.oracle import (
 )
 
 TIMES = 200  # that `check_sampling` draws a token
+PROMPTS = 40  # from which one is chosen
 
 
 class HorizonTest(GPT2Test):
@@ -92,6 +93,16 @@ def cases_of(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[floa
         HorizonCase(candidates, first, second, alone, log_p[candidates], k, temperature)
         for log_p, temperature in zip(right, temperatures, strict=True)
     ]
+
+
+def telling_prompt(rng: np.random.Generator, model: TableModel, k: int, temperature: float) -> Ids:
+    """Of some random prompts (1, T), the one after which draws tell best whether `temperature` was used."""
+
+    def improbability_without(prompt: Ids) -> float:
+        log_p, plain = marginals(model, prompt, k, (temperature, 1.0))
+        return improbability(TIMES * np.exp(plain), np.exp(log_p))
+
+    return min((rng.integers(0, model.vocab_size, (1, 2)) for _ in range(PROMPTS)), key=improbability_without)
 
 
 def check_sampling(test: GPT2Test, model: LocalTableModel, prompt: Ids, k: int, temperature: float) -> None:
