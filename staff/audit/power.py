@@ -10,7 +10,6 @@ staff/README.md.
 import argparse
 import io
 import os
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,17 +20,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from src.errors import UserError, run_command
+from src.errors import run_command
 from src.files import ROOT, write_file
 from src.hw1.evidence import LEVEL, Draws, Evidence
 from src.hw1.oracle import log_softmax
 from src.hw1.table import SHAPES
 from src.hw1.trials import FEW, Trial, gpt2_size, trials
+from staff import marked
 
 Floats = NDArray[np.float64]
 Alter = Callable[[Floats, NDArray[np.int64], int], Floats]  # (p by rank, each token's rank, V) → q of each context
 
-_MARKED = re.compile(r"(<!-- power -->\n).*?(<!-- /power -->)", re.DOTALL)
 ENOUGH = 0.999  # of the seeds, where an alternative is required to lose points
 
 
@@ -254,12 +253,7 @@ def main() -> int:
     table = lines(powers, alarms, args.seeds)
     print("\n".join(table))
     if args.write:
-        readme = ROOT / "staff" / "README.md"
-        text = readme.read_text(encoding="utf-8")
-        if not _MARKED.search(text):
-            raise UserError(f"{readme}: the marks <!-- power --> and <!-- /power -->, around the table, are missing")
-        new = _MARKED.sub(lambda match: match[1] + "\n".join(table) + "\n" + match[2], text)
-        write_file(readme, new.encode())
+        marked.rewrite(ROOT / "staff" / "README.md", "power", table)
         write_file(ROOT / "docs" / "power.png", curve(powers))
     return 0 if all(power.is_enough for power in powers) and not alarms.alarms else 1
 

@@ -1,14 +1,12 @@
 """The results of an audit: the matrix, the totals, and the table in staff/README.md."""
 
 import json
-import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from src.errors import UserError
-from src.files import write_file
+from staff import marked
 
 TITLES = {
     "right": "right answers, full points",
@@ -19,7 +17,6 @@ TITLES = {
     "fuzz": "readers of untrusted input, fuzzed",
 }
 LEAST_HINTS = 0.9  # of what fails by a value, so many get a hint
-_MARKED = re.compile(r"(<!-- audit -->\n).*?(<!-- /audit -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -131,9 +128,4 @@ def rewrite(readme: Path, rows: Sequence[Row], sections: Sequence[Section] = ())
     lines.append("| **all** | " + " | ".join(f"**{count}**" for count in _counts(rows)) + " |")
     for section in sections:
         lines += ["", *textwrap.wrap(f"**{section.title}**: {section.text}", 120)]
-    text = readme.read_text(encoding="utf-8")
-    if not _MARKED.search(text):
-        raise UserError(f"{readme}: the marks <!-- audit --> and <!-- /audit -->, around the table, are missing")
-    new = _MARKED.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
-    if new != text:
-        write_file(readme, new.encode())
+    marked.rewrite(readme, "audit", lines)
