@@ -8,7 +8,7 @@
 #
 # Here, make run uses the reference answers. Also:
 # make test     lint, then all tests
-# make test-all the same, then make audit
+# make test-all the same, then the slow tests and make audit
 # make lint     check style (ruff) and types (mypy)
 # make audit    grade submissions of known scores            [HOMEWORK=hw1] [SEEDS=20] [ONLY='wrong/*']
 # make grade-class EXPORT=export.zip   grade a class; results go to grades/   [OUT=DIR] [OPTIONS='--due DATE']
@@ -64,6 +64,7 @@ test: lint
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: test
+	$(VENV)/bin/python -m pytest --numprocesses 2 -m slow
 	$(MAKE) audit
 
 lint: $(VENV)/.dev-ready

@@ -8,6 +8,7 @@ graded twice, unless the submission, the grader or a test that counts has change
 
 import argparse
 import contextlib
+import functools
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ from src.errors import UserError, run_command
 from src.files import write_file
 from src.grading.command import SEED_BITS
 from src.grading.homework import Homework
+from src.grading.sandbox.reader import unpack_confined
+from src.grading.sandbox.sandbox import Sandbox
 from staff.declaration import load_homework
 from staff.grade_class import engine, report, similarity, table
 from staff.grade_class.cluster import Tls, cluster
@@ -149,11 +152,19 @@ def _write(homework: Homework, rows: list[Row], args: argparse.Namespace) -> Non
     before = {row.handed.id: points for row in rows if (points := row.points_before) is not None}
     report.write_pages(args.out, homework, shown, before=before or None, anonymous=args.anonymous)
     answers = [similarity.answers_of(row.handed, row.blocks) for row in rows if row.blocks]
-    for archive in args.archive:
-        answers += similarity.archived(homework, archive)
+    answers += _archived(homework, args.archive)
     pairs = similarity.pairs_to_look_at(homework, answers)
     page = pairs_page(homework, pairs, answers, report.names_of(shown, args.anonymous))
     write_file(args.out / "pairs.html", page.encode())
+
+
+def _archived(homework: Homework, archives: list[Path]) -> list[similarity.Answers]:
+    """What was handed in in other years, unpacked without trusting it."""
+    if not archives:
+        return []
+    with Sandbox(homework, None, homework.find_model("bundled")) as sandbox:
+        unpack = functools.partial(unpack_confined, sandbox)
+        return [answers for archive in archives for answers in similarity.archived(homework, archive, unpack)]
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class _Folder:
         try:
             intake.check_entry(Path(self.path.name), info, path.as_posix(), path.parts)
         except IntakeError as error:
-            self.problem = self.problem or str(error)
+            self.problem = self.problem or str(error).removeprefix(f"{self.path.name}: ")
         if inside.as_posix().casefold() in self.files:
             self.refuse(f"holds {inside} twice")
         self.files[inside.as_posix().casefold()] = inside, info
@@ -50,7 +50,7 @@ class _Folder:
 
     def refuse(self, why: str) -> None:
         """Note why the submission cannot be graded, unless something was noted before."""
-        self.problem = self.problem or printable(f"{self.path.name}: {why}")
+        self.problem = self.problem or printable(why)
 
 
 def unpack_export(source: Path, into: Path) -> tuple[dict[PurePosixPath, str], list[str]]:

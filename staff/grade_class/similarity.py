@@ -90,18 +90,15 @@ def pairs_to_look_at(homework: Homework, answers: Sequence[Answers], most: int =
     return pairs
 
 
-def archived(
-    homework: Homework, source: Path, unpack: Callable[[Path, Path], intake.Submission] | None = None
-) -> list[Answers]:
+def archived(homework: Homework, source: Path, unpack: Callable[[Path, Path], intake.Submission]) -> list[Answers]:
     """The answers in an archive of another year: an export, or a folder of zips and folders.
 
     Args:
-        unpack: as `intake.unpack`: unpacks a submission into a folder
+        unpack: puts the files of a submission into a folder
 
     Raises:
         ExportError: there is nothing in it.
     """
-    unpack = unpack or (lambda submission, into: intake.unpack(homework, submission, into))
     with TemporaryDirectory(prefix="archive-") as folder:
         (Path(folder) / "export").mkdir()
         found: list[Answers] = []

@@ -66,7 +66,7 @@ def read(source: Path, into: Path) -> HandedIn:
     if len(submissions) > MAX_SUBMISSIONS:
         raise ExportError(f"{source}: holds {len(submissions)} submissions, more than {MAX_SUBMISSIONS}; split it")
     if not any(handed.path for handed in submissions):
-        first = f", the first because: {submissions[0].problem}" if submissions else ""
+        first = f", the first, {submissions[0].id}, which {submissions[0].problem}" if submissions else ""
         raise ExportError(f"{source}: none of its {len(submissions)} submissions can be graded{first}")
     return HandedIn(tuple(submissions), tuple(lines))
 
@@ -174,24 +174,24 @@ def _of_folder(source: Path, root: Path) -> list[Handed]:
 
 
 def _handed(id: str, path: Path, entry: Entry, refused: str | None = None) -> Handed:
-    problem = refused or _problem(id, path)
+    problem = refused or _problem(path)
     return Handed(id, entry.students, entry.created_at, None if problem else path, problem, score=entry.score)
 
 
-def _problem(id: str, path: Path) -> str:
+def _problem(path: Path) -> str:
     """Why the zip or folder at `path` cannot be graded; "" where it may be possible."""
     if path.is_symlink():
-        return f"{id}: is a symbolic link; put the folder itself there"
+        return "is a symbolic link; put the folder itself there"
     if _EXPORT.fullmatch(path.name):
-        return f"{id}: is an export itself; give it alone"
+        return "is an export itself; give it alone"
     if path.is_dir():
         try:
-            return "" if any(path.iterdir()) else f"{id}: is empty"
+            return "" if any(path.iterdir()) else "is empty"
         except OSError as error:
-            return f"{id}: cannot be read ({error.strerror})"
+            return f"cannot be read ({error.strerror})"
     if not path.exists():
-        return f"{id}: is not in the export, only its metadata are; export it again"
-    return "" if path.suffix.lower() == ".zip" and path.is_file() else f"{id}: is neither a zip nor a folder"
+        return "is not in the export, only its metadata are; export it again"
+    return "" if path.suffix.lower() == ".zip" and path.is_file() else "is neither a zip nor a folder"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -83,6 +83,7 @@ def test_two_branches_of_one_past_equal_the_reference(small, tokens):
                 assert_equal_to(reference, logits, torch.cat((tokens[:, :51], branch[:, : t + 1]), dim=1))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_40_candidates_on_one_past_equal_the_reference(small, tokens):
     reference, model = small

@@ -190,6 +190,7 @@ def test_every_score_is_that_of_the_grader(handed_in, tmp_path):
 
 
 @linux
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_what_stops_it_loses_nothing(handed_in, tmp_path, number):
     undisturbed = tmp_path / "undisturbed"
@@ -202,7 +203,7 @@ def test_what_stops_it_loses_nothing(handed_in, tmp_path, number):
     began = time.monotonic()
     said = process.communicate()[1].decode()
     if number != signal.SIGKILL:
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 5
         assert process.returncode == 130
         assert "run the same command again" in said
     before = stored(tmp_path / "out")

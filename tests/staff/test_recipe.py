@@ -70,6 +70,7 @@ def test_a_new_part_touches_five_files():
     ]
 
 
+@pytest.mark.slow
 def test_a_new_part_works_from_stub_to_release(tmp_path):
     tree = copy_with(tmp_path / "tree")
     succeed(tree, "-m", "staff.make_stubs")

@@ -215,6 +215,7 @@ def test_the_starters_makefile_has_no_target_of_the_staff(dist, tmp_path):
         assert "No rule to make target" in process.stderr
 
 
+@pytest.mark.slow
 def test_the_homeworks_name_and_year_are_in_one_place(tmp_path):
     tree = tmp_path / "tree"
     shutil.copytree(ROOT, tree, ignore=IGNORED)

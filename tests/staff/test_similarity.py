@@ -4,10 +4,12 @@ import html
 import random
 import re
 import time
+from functools import partial
 
 import pytest
 
 from src.errors import IntakeError
+from src.grading import intake
 from src.hw1.parts import HOMEWORK
 from staff.audit.case import load_all
 from staff.audit.subject import load_subject
@@ -194,7 +196,7 @@ def test_pairs_with_an_archive_are_found(tmp_path):
         text = f"# TODO 6.6: x\n### START CODE HERE ###\n### END CODE HERE ###\n# TODO 6.3: x\n### START CODE HERE ###\n{code}### END CODE HERE ###\n"
         (folder / "sample.py").write_text(text, encoding="utf-8")
     (tmp_path / "2022" / "broken.zip").write_bytes(b"PK")
-    old = archived(HOMEWORK, tmp_path / "2022")
+    old = archived(HOMEWORK, tmp_path / "2022", partial(intake.unpack, HOMEWORK))
     assert [(entry.id, entry.archive) for entry in old] == [("old1", "2022"), ("old2", "2022"), ("old3", "2022")]
     found = ids(pairs_to_look_at(HOMEWORK, [answers("ann", b63=LONG), *old]))
     assert {"ann", "old1"} in found

@@ -306,9 +306,9 @@ def test_a_folder_of_zips_and_folders_is_read(tmp_path):
     found = by_id(read(tmp_path / "class", tmp_path / "into"))
     assert [id for id, handed in found.items() if handed.path] == ["ann.zip", "bob"]
     assert {id: handed.problem for id, handed in found.items() if handed.problem} == {
-        "assignment_5_export.zip": "assignment_5_export.zip: is an export itself; give it alone",
-        "empty": "empty: is empty",
-        "notes.txt": "notes.txt: is neither a zip nor a folder",
+        "assignment_5_export.zip": "is an export itself; give it alone",
+        "empty": "is empty",
+        "notes.txt": "is neither a zip nor a folder",
     }
 
 
