@@ -21,6 +21,7 @@ from src.grading.results import Results
 from staff.grade_class.report import class_page
 from tests.grading.test_pages import BONUS, HIDDEN, HOMEWORK, HOSTILE, RIGHT, WRONG
 from tests.staff.test_class_pages import row
+from tests.staff.test_similarity import LONG, answers, page_of
 
 AXE = Path(os.environ.get("AXE", ROOT / "node_modules/axe-core/axe.min.js"))
 CHROMIUM = next(
@@ -68,6 +69,7 @@ def pages():
         "right": student_page(HOMEWORK, Results((RIGHT, BONUS), 10, ""), "Ada", ["Handed in."]),
         "refused": student_page(HOMEWORK, Results((), 10, "the zip is empty")),
         "class": class_page(HOMEWORK, rows, before={"submission_1": 3.0}),
+        "pairs": page_of(answers("ann", b63=LONG + "x" * 300), answers("bob", b63=LONG, b64=LONG)),
     }
 
 
