@@ -49,11 +49,17 @@ class Outcome:
         return self.failure is not None and self.failure.part is not None
 
 
+def _optional() -> str:
+    """Which parts run only where they are named."""
+    optional = [number for number in HOMEWORK.runnable if HOMEWORK.part(number).optional]
+    return f" but {', '.join(optional)}" if optional else ""
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--question", nargs="+", metavar="PART", default=[],
-        help=f"the parts to run, of {', '.join(HOMEWORK.numbers)} (default: all)",
+        help=f"the parts to run, of {', '.join(HOMEWORK.runnable)} (default: all{_optional()})",
     )  # fmt: skip
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",

@@ -36,7 +36,7 @@ def solution_folder(homework: Homework) -> Path:
 def missing_answers(homework: Homework) -> list[str]:
     """Which reference answers do not fit the declaration, a line each that names the file."""
     found = list(_undeclared_blocks(homework))
-    for number in homework.numbers:
+    for number in homework.all_numbers:
         found += _missing_answer(homework, homework.part(number))
     return found
 
@@ -49,7 +49,7 @@ def missing_pieces(homework: Homework) -> list[str]:
     """
     classes = test_classes(homework)
     found = missing_answers(homework)
-    for number in homework.numbers:
+    for number in homework.all_numbers:
         found += _missing_tests(homework, homework.part(number), [cls for cls in classes if cls.part == number])
     return found
 
@@ -67,7 +67,7 @@ def check_complete(homework: Homework) -> None:
 def _undeclared_blocks(homework: Homework) -> Iterator[str]:
     for path in sorted(solution_folder(homework).glob("*.py")):
         for number in part_numbers(path):
-            if number not in homework.numbers:
+            if number not in homework.all_numbers:
                 place = f"src/{homework.name}/parts.py"
                 yield f"{shown(path)}: the block of {number} belongs to no part; declare it in {place}"
 
@@ -95,7 +95,7 @@ def _missing_tests(homework: Homework, part: Part, classes: list[type[PartTest]]
     elif not any(_imports_hints(homework, Path(inspect.getfile(cls))) for cls in visible):
         file = shown(Path(inspect.getfile(visible[0])))
         yield f"part {part.number}: {file} gives no hints; add the expected mistakes to src/{homework.name}/hints/"
-    if len(visible) == len(classes):
+    if len(visible) == len(classes) and not part.optional:
         yield f'part {part.number}: has no hidden test; add a class with `part = "{part.number}"` to {hidden}'
 
 

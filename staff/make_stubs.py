@@ -37,7 +37,7 @@ def filled(source: str, answer: Callable[[str, str], str], name: str = "the answ
     block: list[str] = []
     part, is_inside = None, False
     for number, line in enumerate(source.splitlines(), start=1):
-        todo = re.search(r"# TODO (\d+\.\d+)", line)
+        todo = re.search(r"# TODO (\d+(?:\.\d+)?[a-z]?)\b", line)
         part = todo.group(1) if todo else part
         if START in line or END in line:
             if is_inside == (START in line) or part is None:

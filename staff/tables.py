@@ -41,14 +41,14 @@ def points(homework: Homework) -> str:
         of_part = each[part.number]
         name = f"{part.number} {part.title}" + (" (bonus)" if part.bonus else "")
         lines.append(f"| {name} | {of_part.visible:g} | {of_part.hidden:g} | {of_part.total:g} |")
-    regular = [each[part.number] for part in homework.parts if not part.bonus]
+    regular = [each[part.number] for part in _by_number(homework) if not part.bonus]
     lines.append(f"| **without the bonus** | {_row(regular)} |")
     lines.append(f"| **with it** | {_row(list(each.values()))} |")
     return "\n".join(lines)
 
 
 def _by_number(homework: Homework) -> list[Part]:
-    return [homework.part(number) for number in homework.numbers]
+    return [homework.part(number) for number in homework.numbers]  # without the optional ones
 
 
 def _row(each: list[Points]) -> str:
@@ -59,7 +59,7 @@ def _row(each: list[Points]) -> str:
 def total(homework: Homework) -> str:
     """The points that Gradescope is told: without the bonus."""
     each = points_of(homework)
-    return f"{sum(each[part.number].total for part in homework.parts if not part.bonus):g}"
+    return f"{sum(each[part.number].total for part in _by_number(homework) if not part.bonus):g}"
 
 
 def total_with_bonus(homework: Homework) -> str:

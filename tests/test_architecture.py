@@ -108,7 +108,7 @@ def test_the_model_is_on_page_one():
 
 def test_part_numbers_stand_only_where_they_are_declared():
     """In the declaration, at the tests, in stubs and answers, and in the audit's cases."""
-    numbers = "|".join(map(re.escape, HOMEWORK.numbers))
+    numbers = "|".join(re.escape(number) for number in HOMEWORK.all_numbers if len(number) > 1)  # "1" is any number
     places = r"src/hw\d+/(parts\.py|checks/\w+\.py)|staff/hw\d+/((hidden_tests|probes)\.py|solution/\w+\.py)"
     for name in FILES:
         if name.startswith("tests/") or name.startswith("questions/") or re.fullmatch(places, name):

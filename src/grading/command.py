@@ -86,7 +86,7 @@ def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder)
             with interruption.allowed():
                 suite(test_classes(homework), grading, args.parts).run(recorder)
             notes = [*submission.notes, *(f"note: {weakness}" for weakness in sandbox.weaknesses())]
-    if not has_hidden_tests(homework):
+    if not has_hidden_tests(homework) and (set(args.parts or homework.numbers) & set(homework.numbers)):
         notes.append("note: on Gradescope, hidden tests of the same kind are worth as many points again")
     notes.append(f"note: the test models and all random numbers follow from a seed; --seed {seed} repeats this run")
     return notes
@@ -145,10 +145,10 @@ def _seed(args: argparse.Namespace) -> int:
 
 
 def _parse_arguments(homework: Homework, description: str | None) -> argparse.Namespace:
-    known = ", ".join(homework.numbers)
+    known, files = ", ".join(homework.all_numbers), ", ".join(homework.all_files)
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {known}, or a file: {', '.join(homework.question_files)}"
+        "parts", nargs="*", metavar="PART", help=f"of {known}, or a file: {files} (default: all that have points)"
     )
     parser.add_argument(
         "--debug", action="store_true",
@@ -173,7 +173,7 @@ def _parse_arguments(homework: Homework, description: str | None) -> argparse.Na
             number for names in args.parts for name in names.split(",") for number in homework.numbers_of(name)
         }
     except HomeworkError as error:
-        parser.error(f"{error}, and {', '.join(homework.question_files)}")
+        parser.error(f"{error}, and {files}")
     if args.debug and (args.json or args.html or args.time_limit):
         parser.error("--debug gives no points and has no time limit; leave --json, --html and --time-limit out")
     if args.seed is not None and args.seed < 0:

@@ -48,10 +48,11 @@ class Part:
     title: str
     file: str  # the file in questions/ that holds the block
     function: str  # the function in it that the tests call
-    run: Callable[[Any], Mapping[str, bytes]] = field(repr=False)  # a run → the content of each artifact by name
-    artifacts: tuple[Artifact, ...]
+    run: Callable[[Any], Mapping[str, bytes]] | None = field(default=None, repr=False)  # a run → artifacts by name
+    artifacts: tuple[Artifact, ...] = ()
     needs: tuple[str, ...] = ()  # numbers of the parts whose functions are called, too, when this part runs
     bonus: bool = False
+    optional: bool = False  # worth no points: run and graded only where it is named, and its file may be missing
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Homework:
         for part in self.parts:
             if unknown := set(part.needs) - set(numbers):
                 raise HomeworkError(f"{self.package}.parts: {part.number} needs {min(unknown)}, which is not declared")
+            if part.artifacts and part.run is None:
+                raise HomeworkError(f"{self.package}.parts: {part.number} declares artifacts, but no run makes them")
 
     @property
     def package(self) -> str:
@@ -103,13 +106,28 @@ class Homework:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The numbers of its parts, in ascending order."""
+        """The numbers of the parts that everybody works on, in ascending order: all but the optional ones."""
+        return tuple(number for number in self.all_numbers if not self.part(number).optional)
+
+    @property
+    def all_numbers(self) -> tuple[str, ...]:
+        """The numbers of its parts, in ascending order, with the optional ones."""
         return tuple(sorted(part.number for part in self.parts))
 
     @property
     def question_files(self) -> tuple[str, ...]:
-        """The student's files, in the order of the parts' numbers."""
+        """The student's files that must be there, in the order of the parts' numbers."""
         return tuple(dict.fromkeys(self.part(number).file for number in self.numbers))
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """The student's files, with those of the optional parts."""
+        return tuple(dict.fromkeys(self.part(number).file for number in (*self.numbers, *self.all_numbers)))
+
+    @property
+    def runnable(self) -> tuple[str, ...]:
+        """The numbers of the parts that the program runs, with the optional ones."""
+        return tuple(number for number in self.all_numbers if self.part(number).run)
 
     def part(self, number: str) -> Part:
         """The part with this number.
@@ -120,27 +138,30 @@ class Homework:
         for part in self.parts:
             if part.number == number:
                 return part
-        raise HomeworkError(f"there is no part {number}; known are {', '.join(self.numbers)}")
+        raise HomeworkError(f"there is no part {number}; known are {', '.join(self.all_numbers)}")
 
     def numbers_of(self, name: str) -> tuple[str, ...]:
-        """The number `name`, or those of the parts whose block is in the file of this name, in whichever folder.
+        """The number `name`, or those of the parts whose block is in the file `name`, in any folder, or `name`.py.
 
         Raises:
             HomeworkError: there is no such part or file.
         """
-        in_file = tuple(number for number in self.numbers if self.part(number).file == PurePath(name).name)
+        files = (PurePath(name).name, f"{name}.py")
+        in_file = tuple(number for number in self.all_numbers if self.part(number).file in files)
         return in_file or (self.part(name).number,)
 
     def chosen(self, words: Sequence[str]) -> tuple[str, ...]:
-        """The numbers of the parts that somebody asked for, as "6.3 6.4" or "6.3,6.4"; no words mean all.
+        """The numbers of the parts to run that somebody asked for, as "6.3 6.4" or "6.3,6.4".
+
+        No words mean all but the optional ones.
 
         Raises:
-            ConfigError: there is no such part.
+            ConfigError: there is no such part, or nothing to run for it.
         """
         numbers = " ".join(words).replace(",", " ").split()
-        if unknown := [number for number in numbers if number not in self.numbers]:
-            raise ConfigError(f"there is no part {unknown[0]}; known are {', '.join(self.numbers)}")
-        return tuple(numbers) or self.numbers
+        if unknown := [number for number in numbers if number not in self.runnable]:
+            raise ConfigError(f"there is no part {unknown[0]} to run; known are {', '.join(self.runnable)}")
+        return tuple(numbers) or tuple(number for number in self.numbers if number in self.runnable)
 
     def files_of(self, part: Part) -> tuple[str, ...]:
         """The student's files that this part runs: its own first, then those of the parts it needs."""

@@ -68,7 +68,7 @@ def _sources(homework: Homework, root: Path) -> tuple[list[str], list[str]]:
 def _artifacts(homework: Homework, root: Path) -> list[str]:
     """The files of submit/ that can be read, whichever code made them."""
     names = [RECORD] if _record(root).parts else []
-    for number in homework.numbers:
+    for number in homework.all_numbers:
         for artifact in homework.part(number).artifacts:
             path = root / "submit" / artifact.name
             if path.is_file() and artifact.problem(path) is None:

@@ -46,9 +46,11 @@ def terminal_lines(homework: Homework, results: Results) -> Iterator[str]:
             yield f"{test.number} {test.name}{earned}"
             yield textwrap.indent(test.details, "    ") + "\n"
     yield f"{'part':<8}{'points':>10}{'':4}{'tests':>9}"
-    for part in dict.fromkeys(test.part for test in results.tests if test.max_score):
+    optional = [part.number for part in homework.parts if part.optional]
+    for part in dict.fromkeys(test.part for test in results.tests if test.max_score or test.part in optional):
         tests = [test for test in results.tests if test.part == part]
-        yield f"{part:<8}{_points(tests):>10}{'':4}{sum(test.passed for test in tests)} of {len(tests)}"
+        points = "none" if part in optional else _points(tests)
+        yield f"{part:<8}{points:>10}{'':4}{sum(test.passed for test in tests)} of {len(tests)}"
     bonus_parts = [part.number for part in homework.parts if part.bonus]
     bonus = [test for test in results.tests if test.part in bonus_parts]
     regular = [test for test in results.tests if test.max_score and test not in bonus]

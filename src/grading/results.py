@@ -71,8 +71,8 @@ class Results:
 
     @property
     def has_all_points(self) -> bool:
-        """Whether no test lost anything."""
-        return all(test.score == test.max_score for test in self.tests)
+        """Whether no test of a part lost anything; one without points loses by failing."""
+        return all(test.passed for test in self.tests if test.part != SUBMIT or test.max_score)
 
 
 class Recorder(ReasonsResult):
@@ -204,7 +204,7 @@ def test_classes(homework: Homework) -> list[type[PartTest]]:
         names.append(f"staff.{homework.name}.hidden_tests")
     classes = [cls for name in names for cls in _tests_in(_imported(name))]
     for cls in classes:
-        if getattr(cls, "part", None) not in (*homework.numbers, SUBMIT):
+        if getattr(cls, "part", None) not in (*homework.all_numbers, SUBMIT):
             place = f"{cls.__module__}.{cls.__name__}"
             raise HomeworkError(
                 f"{place}: part = {getattr(cls, 'part', None)!r} is not declared in {homework.package}.parts"
@@ -232,15 +232,22 @@ def _tests_in(module: ModuleType) -> list[type[PartTest]]:
 
 
 def suite(classes: Sequence[type[PartTest]], grading: Grading, parts: Collection[str] = ()) -> unittest.TestSuite:
-    """All tests of these classes, or those of some parts, by number; hidden ones last: no visible one can tell of them.
+    """All tests of these classes but those of optional parts, or those of some parts, by number.
 
-    The grading gets to know all of them.
+    Hidden ones come last: no visible one can tell of them. The grading gets to know all of them.
     """
     names = unittest.defaultTestLoader.getTestCaseNames
     tests = [cls(name, grading) for cls in classes for name in names(cls)]
     tests.sort(key=lambda test: (_attribute(test, "hide_errors") is not None, _attribute(test, "number")))
     grading.tests = tests
-    return unittest.TestSuite(test for test in tests if not parts or test.part in parts)
+    wanted = parts or (*grading.homework.numbers, SUBMIT)
+    return unittest.TestSuite(test for test in tests if test.part in wanted)
+
+
+def parts_of_tests(homework: Homework) -> dict[str, str]:
+    """The part of each test, by the test's number."""
+    names = unittest.defaultTestLoader.getTestCaseNames
+    return {getattr(cls, name).__number__: cls.part for cls in test_classes(homework) for name in names(cls)}
 
 
 @dataclass(frozen=True)
@@ -258,7 +265,7 @@ class Points:
 
 def points_of(homework: Homework) -> dict[str, Points]:
     """The points of each part, by number, as the decorators at its tests say."""
-    sums = {number: [0.0, 0.0] for number in homework.numbers}
+    sums = {number: [0.0, 0.0] for number in homework.all_numbers}
     for cls in test_classes(homework):
         for name in unittest.defaultTestLoader.getTestCaseNames(cls):
             method = getattr(cls, name)

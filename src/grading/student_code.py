@@ -23,7 +23,7 @@ from src.errors import StudentCodeError
 
 PACKAGE = "questions"
 _MOST_TENSORS, _MOST_CHARACTERS = 6, 80  # that are shown, and of each
-_PART_NUMBER = re.compile(r"\d+\.\d+")
+_PART_NUMBER = re.compile(r"\d+(\.\d+)?[a-z]?")
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ def artifact_problems(homework: Homework, root: Path, configs: Path, questions: 
         remedy = f"run: python {homework.program}"
         return [Problem(None, f"submit/{RECORD}", "is missing", remedy)]
     problems: list[Problem] = []
-    for number in homework.numbers:
+    for number in homework.all_numbers:
         part, entry = homework.part(number), record.parts.get(number)
-        if entry is not None or not part.bonus:
+        if part.artifacts and (entry is not None or not (part.bonus or part.optional)):
             problems += _part_problems(homework, part, record, root, configs, questions)
     return problems
 

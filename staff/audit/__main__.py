@@ -66,7 +66,7 @@ def main() -> int | str:
     changed = sorted(path for path, _ in before.items() ^ _tree().items())
     found = [*audit.problems(), *(problem for result in results for problem in result.problems)]
     found += [f"{path} was changed meanwhile" for path in dict.fromkeys(changed)]
-    print(table.matrix(audit.rows, subject.points))
+    print(table.matrix(audit.rows, subject.homework.numbers))
     print("\n".join([*(f"\n{result.title}: {result.text}\n{result.details}" for result in results), *found]))
     print(f"{table.total(audit.rows)}, in {(time.monotonic() - began) / 60:.1f} min")
     write_file(args.json, table.as_json(audit.rows, found).encode())

@@ -90,18 +90,19 @@ class Case:
         """
         homework, touched = self.subject.homework, {*self.points, *self.blocks}
         is_whole = whole and self.kind == "right"
-        if is_whole or self.files or self.build or touched >= set(homework.numbers):
+        is_optional = any(homework.part(number).optional for number in touched)
+        if not is_optional and (is_whole or self.files or self.build or touched >= set(homework.numbers)):
             return ()
         if self.kind == "hostile":
             return tuple(sorted({*touched, self._witness(touched)}))
         changed = {homework.part(number).file for number in touched} | set(self.replace)
-        return tuple(n for n in homework.numbers if changed & set(homework.files_of(homework.part(n))))
+        return tuple(n for n in homework.all_numbers if changed & set(homework.files_of(homework.part(n))))
 
     def _witness(self, touched: set[str]) -> str:
         """Another part, if possible one that does not run the files of the parts `touched`."""
         homework = self.subject.homework
         files = {homework.part(number).file for number in touched}
-        others = [part for part in reversed(homework.parts) if part.number not in touched]
+        others = [part for part in reversed(homework.parts) if part.number not in touched and not part.optional]
         return min(others, key=lambda part: len(files & set(homework.files_of(part)))).number
 
     def write(self, path: Path, placeholders: dict[str, Any]) -> None:

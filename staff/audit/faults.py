@@ -171,7 +171,7 @@ def full_disk(subject: Subject, folder: Path) -> list[str]:
                 env=os.environ | ({"TMPDIR": str(disk)} if where == "tmp" else {}),
             )  # fmt: skip
             content = json.loads(results.read_text(encoding="utf-8"))
-            if process.returncode == 0 or content["score"] >= sum(subject.points.values()):
+            if process.returncode == 0 or content["score"] >= sum(subject.full.values()):
                 found.append(f"{where}: exit code {process.returncode}, score {content['score']}")
             if not process.stderr.startswith("error: ") or "No space left" not in process.stderr:
                 found.append(f"{where}: {process.stderr.strip()[-300:]!r}")
@@ -243,7 +243,7 @@ def _old_kernel(version: int, *says: str) -> Check:
         if version == 0 and "is closed to other users" in run.stderr:
             raise FaultImpossible("this Python lies in a folder that is closed to other users")
         found = [f"nothing says {text!r}" for text in says if text not in run.output()]
-        if run.points() != subject.points:
+        if run.points() != subject.full:
             found.append(f"points {run.points()}; {run.stderr[-300:]!r}")
         return found + run.left
 
@@ -284,7 +284,7 @@ def broken_test(subject: Subject, folder: Path) -> list[str]:
     found = list(run.left)
     if len(failed) != 1 or run.exit_code != 1:
         found.append(f"of {len(failed)} tests it is said that the grader failed; exit code {run.exit_code}")
-    expected = dict(subject.points)
+    expected = subject.full
     for test in failed:
         expected[subject.part_of_test(test["number"]) or ""] -= test["max_score"]
     if run.points() != expected:
@@ -341,7 +341,7 @@ def empty_files(subject: Subject, folder: Path) -> list[str]:
     _zip_of([f"questions/{name}" for name in subject.homework.question_files])(submission)
     run = _graded(subject, folder, submission)
     found = list(run.left)
-    if run.points() != dict.fromkeys(subject.points, 0.0) or "has no function" not in run.output():
+    if run.points() != dict.fromkeys(subject.full, 0.0) or "has no function" not in run.output():
         found.append(f"{run.points()}, {run.output()[:300]!r}")
     return found
 

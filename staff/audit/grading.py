@@ -38,12 +38,13 @@ class GraderRun:
     raised: list[str] = field(default_factory=list)  # numbers of tests in which a call did not return; see `many.py`
 
     def points(self) -> dict[str, float]:
-        """Part → points."""
-        earned = dict.fromkeys(self.subject.points, 0.0)
+        """Part → points; of an optional part, if it was graded, how many tests pass."""
+        earned = dict.fromkeys(self.subject.homework.numbers, 0.0)
         for test in self._tests():
             part = self.subject.part_of_test(test["number"])
             if part is not None:
-                earned[part] = round(earned[part] + test["score"], 2)
+                worth = test["score"] if test["max_score"] else float(test["status"] == "passed")
+                earned[part] = round(earned.get(part, 0.0) + worth, 2)
         return earned
 
     def hints(self) -> dict[str, set[str]]:
@@ -56,14 +57,15 @@ class GraderRun:
         part = None
         for line in self.stdout.splitlines():
             if not line.startswith(" "):  # "6.4.1 What the test is about: 0 of 3"
-                part = self.subject.part_of_test(line)
+                part = self.subject.part_of_test(line.split(" ")[0])
             elif part is not None and line.strip().startswith("hint: "):
                 given[part].update(name for name, text in self.subject.hints.items() if text in line)
         return given
 
     def wrong_values(self) -> list[str]:
         """The numbers of the tests that lost points because of a wrong value, not because a call did not return."""
-        lost = [test["number"] for test in self._tests() if test["score"] < test["max_score"]]
+        failed = [test["number"] for test in self._tests() if test["status"] == "failed"]
+        lost = [number for number in failed if self.subject.part_of_test(number)]
         return [number for number in lost if number not in self.raised]
 
     def output(self) -> str:
@@ -198,13 +200,13 @@ def _secrets(name: str) -> tuple[str, ...]:
 
 def problems(case: Case, run: GraderRun, parts: tuple[str, ...] = ()) -> list[str]:
     """How `run` differs from what `case` declares, a line each; empty where it does not."""
-    found = list(run.left)
+    found, parts = list(run.left), parts or case.subject.homework.numbers
     if run.exit_code is None:
         found.append(f"it did not end within {case.seconds:g} s")
     if "Traceback" in run.stderr:
         found.append(f"a traceback: {run.stderr.strip().splitlines()[-1]}")
-    expected = {part: points for part, points in case.expected().items() if not parts or part in parts}
-    points = {part: run.points()[part] for part in expected}
+    expected = {part: points for part, points in case.expected().items() if part in parts}
+    points = {part: run.points().get(part, 0.0) for part in expected}
     full = {part: case.subject.points[part] for part in expected}
     for part, (least, most) in expected.items():
         if not least <= points[part] <= most:

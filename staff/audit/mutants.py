@@ -77,7 +77,8 @@ class Mutation:
         self.verdicts: list[Verdict] = []
         self._subject = subject
         self._mutants = [m for path in sorted(subject.solution.glob("*.py")) for m in mutants_of(path)]
-        self._mutants = [mutant for mutant in self._mutants if only in ("", mutant.part)]
+        graded = subject.homework.numbers  # an optional part has no points that a mutant could lose
+        self._mutants = [m for m in self._mutants if m.part in graded and only in ("", m.part)]
         self._checked = load_checked(subject)
 
     def tasks(self, graders: Graders, folder: Path) -> list[Callable[[], None]]:

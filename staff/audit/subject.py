@@ -9,7 +9,7 @@ from pathlib import Path
 from src.errors import HomeworkError
 from src.files import ROOT, shown
 from src.grading.homework import Homework
-from src.grading.results import points_of
+from src.grading.results import SUBMIT, parts_of_tests, points_of
 from src.grading.sandbox.client import Answerer
 from src.grading.sandbox.protocol import Message
 from staff.declaration import load_homework, solution_folder
@@ -22,11 +22,17 @@ class Subject:
     """A homework, and what the audit has to know about it. Its folder `staff/NAME/` holds the rest."""
 
     homework: Homework
-    points: Mapping[str, float]  # part → what all of its tests are worth
+    points: Mapping[str, float]  # part → what all of its tests are worth; in an optional part, 1 each
+    parts: Mapping[str, str] = field(repr=False)  # number of a test → its part
     hints: Mapping[str, str] = field(repr=False)  # name of a mistake → what a student is told about it
     data: Path  # a file, relative to the project, without which one of the tests cannot work
     answerer: Callable[[], Answerer]  # makes what answers the questions that student code asks during a call
     questions: tuple[Message, ...]  # such questions, all of them valid
+
+    @property
+    def full(self) -> dict[str, float]:
+        """Part → its points, without the optional ones."""
+        return {number: self.points[number] for number in self.homework.numbers}
 
     @property
     def cases(self) -> Path:
@@ -64,7 +70,7 @@ class Subject:
 
     def part_of_test(self, number: str) -> str | None:
         """The part to which the test with this number belongs; None for a test about submit/."""
-        return next((part for part in self.points if number.startswith(f"{part}.")), None)
+        return self.parts.get(number)
 
 
 @functools.cache
@@ -82,9 +88,14 @@ def load_subject(name: str = DEFAULT_HOMEWORK) -> Subject:
         )
     facts = importlib.import_module(f"staff.{name}.audit_facts")
     hints = importlib.import_module(f"{homework.package}.hints").HINTS
+    parts = {number: part for number, part in parts_of_tests(homework).items() if part != SUBMIT}
     return Subject(
         homework,
-        points={number: points.total for number, points in points_of(homework).items()},
+        points={
+            number: points.total or float(sum(part == number for part in parts.values()))
+            for number, points in points_of(homework).items()
+        },
+        parts=parts,
         hints={mistake: entry.hint for mistake, entry in hints.items()},
         data=facts.DATA,
         answerer=facts.answerer,

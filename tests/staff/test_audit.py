@@ -108,9 +108,10 @@ def test_an_unknown_homework_is_refused():
 
 def graded(**changes) -> GraderRun:
     """A grading of the case wrong/mean as it should be, with some changes."""
+    wrong, right = {"max_score": 3.0, "status": "failed"}, {"max_score": 1.0, "status": "passed"}
     tests = [
-        {"number": "6.4.1", "score": 0, "output": f"got: -3\nhint: {SUBJECT.hints['mean']}"},
-        {"number": "6.4.2", "score": 1.0},
+        wrong | {"number": "6.4.1", "score": 0, "output": f"got: -3\nhint: {SUBJECT.hints['mean']}"},
+        right | {"number": "6.4.2", "score": 1.0},
     ]
     printed = f"6.4.1 Is the sum: 0 of 3\n    got: -3\n    hint: {SUBJECT.hints['mean']}\n"
     run = GraderRun(SUBJECT, {"score": 1.0, "tests": tests}, printed, "", 1, 1.0)

@@ -240,7 +240,7 @@ def _first_lines(text: str) -> str:
 
 def call_failed(homework: Homework, message: Raised) -> CallFailed:
     """What came of a call that raised an error, which `message` describes."""
-    known = message.part in homework.numbers and _PLACE.fullmatch(message.text)
+    known = message.part in homework.all_numbers and _PLACE.fullmatch(message.text)
     if known:
         return CallFailed("the block is not written yet", message.text, message.part)
     if message.type_name in (BREAKPOINT, INPUT):
