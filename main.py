@@ -24,7 +24,7 @@ from src.errors import ConfigError, StudentCodeError, run_command
 from src.files import ROOT, shown, write_file
 from src.grading import import_guard, record, student_code
 from src.grading.homework import Part, Settings
-from src.hw1.parts import DEFAULT_MODEL, HOMEWORK
+from src.hw1.parts import DEFAULT_MODEL, HOMEWORK, check_fine_tuning
 from src.model.threads import share_processors
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "submit", metavar="DIR", help="where results go (submit)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="(%(default)s)")
     parser.add_argument("--seed", type=int, help="instead of the one in config.yml")
+    parser.add_argument(
+        "--fine-tune", action="store_true",
+        help="question 7 also adapts the model, in minutes (GPT-2 small needs a GPU)",
+    )  # fmt: skip
     parser.add_argument("--cache", action="store_true", help="only download and check the model's files")
     return parser.parse_args()
 
@@ -89,10 +93,12 @@ def main() -> int:
     if args.cache:
         print(f"{name}: all files are in {setup.files.weights.parent}")
         return 0
+    if args.fine_tune:
+        check_fine_tuning(chosen, name, setup.device)
     settings = setup.settings()
     print_replaced(record.begin_record(args.out), chosen, settings, args.out)
     import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
-    loaded = setup.load(args.questions, ROOT / "data")
+    loaded = setup.load(args.questions, ROOT / "data", args.fine_tune)
     print(f"model {name} on {setup.device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
     outcomes = [run_part(part, loaded, settings, args.out) for part in HOMEWORK.parts if part.number in chosen]
     outcomes.sort(key=lambda outcome: outcome.part)

@@ -141,28 +141,34 @@ class Homework:
         raise HomeworkError(f"there is no part {number}; known are {', '.join(self.all_numbers)}")
 
     def numbers_of(self, name: str) -> tuple[str, ...]:
-        """The number `name`, or those of the parts whose block is in the file `name`, in any folder, or `name`.py.
+        """The numbers that `name` means: a part, all parts of a problem or file; a file may have a folder, or no .py.
 
         Raises:
             HomeworkError: there is no such part or file.
         """
         files = (PurePath(name).name, f"{name}.py")
         in_file = tuple(number for number in self.all_numbers if self.part(number).file in files)
-        return in_file or (self.part(name).number,)
+        return in_file or _named(self.all_numbers, name) or (self.part(name).number,)
 
     def chosen(self, words: Sequence[str]) -> tuple[str, ...]:
-        """The numbers of the parts to run that somebody asked for, as "6.3 6.4" or "6.3,6.4".
+        """The numbers of the parts to run that somebody asked for, as "6.3 6.4", "6.3,6.4", or "6" for all of them.
 
         No words mean all but the optional ones.
 
         Raises:
             ConfigError: there is no such part, or nothing to run for it.
         """
-        numbers = " ".join(words).replace(",", " ").split()
-        if unknown := [number for number in numbers if number not in self.runnable]:
+        names = " ".join(words).replace(",", " ").split()
+        numbers = tuple(number for name in names for number in _named(self.runnable, name))
+        if unknown := [name for name in names if not _named(self.runnable, name)]:
             raise ConfigError(f"there is no part {unknown[0]} to run; known are {', '.join(self.runnable)}")
-        return tuple(numbers) or tuple(number for number in self.numbers if number in self.runnable)
+        return numbers or tuple(number for number in self.numbers if number in self.runnable)
 
     def files_of(self, part: Part) -> tuple[str, ...]:
         """The student's files that this part runs: its own first, then those of the parts it needs."""
         return tuple(dict.fromkeys((part.file, *(self.part(number).file for number in part.needs))))
+
+
+def _named(numbers: Sequence[str], name: str) -> tuple[str, ...]:
+    """The number `name`, or those of all parts of the problem `name`."""
+    return (name,) if name in numbers else tuple(number for number in numbers if number.startswith(f"{name}."))

@@ -67,6 +67,13 @@ class RemotePast(Reference):
 
 
 @dataclass(frozen=True)
+class Trainable(Reference):
+    """A tensor with these values that requires a gradient, as what a model in training returns."""
+
+    values: Logits
+
+
+@dataclass(frozen=True)
 class RightLikelihood(Reference):
     """Stands in for `log_likelihood`: the right value for one text under one model."""
 

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ LIKELIHOODS = tuple(map(likelihoods_file, DATASETS))
 HISTOGRAMS = tuple(picture(f"{dataset.name}.png") for dataset in DATASETS)
 OVERVIEW = picture("histograms.png")
 CLASSIFICATION = decisions_file("classification.pkl")
+LONG_HORIZON = picture("long_horizon.png")
 
 
 def write_samples(run: "Run") -> Files:
@@ -95,6 +96,25 @@ def write_samples_horizon2(run: "Run") -> Files:
     return {SAMPLES_HORIZON2.name: run.sample(run.prompts(PROMPTS)[:1], HORIZON2_TOKENS, TEMPERATURE, horizon=2)}
 
 
+def write_long_horizon(run: "Run") -> Files:
+    """How far long horizons, a trained model and Metropolis-Hastings are from the scaled joint distribution."""
+    from src.hw1.long_horizon.report import report
+
+    return {LONG_HORIZON.name: report(run)}
+
+
+def check_fine_tuning(chosen: Collection[str], model: str, device: str) -> None:
+    """Check that the part that adapts the model is among the `chosen` ones, and that it ends in minutes.
+
+    Raises:
+        ConfigError: it is not, or does not.
+    """
+    if "7.1" not in chosen:
+        raise ConfigError("--fine-tune belongs to question 7; add --question 7")
+    if device == "cpu" and model != model_configs.BUNDLED:
+        raise ConfigError(f"--fine-tune would take hours with {model} on a CPU; use --model bundled, or a GPU")
+
+
 def describe(made_with: Settings) -> str:
     """The model and the seed."""
     return f"{made_with.get('model')}, seed {made_with.get('seed')}"
@@ -147,6 +167,12 @@ HOMEWORK = Homework(
             "6.4", "Log-likelihood", "likelihood.py", "log_likelihood", write_likelihoods,
             (*LIKELIHOODS, *HISTOGRAMS, OVERVIEW),
         ),
+        Part(
+            "7.1", "Long horizon: the loss", "long_horizon.py", "lhts_loss", write_long_horizon, (LONG_HORIZON,),
+            needs=("7.3",), optional=True,
+        ),
+        Part("7.2", "Long horizon: the weights", "long_horizon.py", "horizon_weights", optional=True),
+        Part("7.3", "Long horizon: Metropolis-Hastings", "long_horizon.py", "metropolis_accept", optional=True),
     ),
     readable=lambda model: ("src/model", f"checkpoints/{model}"),
     find_model=lambda name: model_configs.model_config(name).name,

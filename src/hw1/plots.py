@@ -23,7 +23,7 @@ def histogram(dataset: Dataset, log_likelihoods: Floats) -> bytes:
     mean = float(np.mean(log_likelihoods))
     axes.axvline(mean, color="black", linewidth=1, linestyle="--", label=f"mean {mean:.0f}")
     _finish(axes)
-    return _png(figure)
+    return png(figure)
 
 
 def overview(log_likelihoods: Mapping[str, Floats]) -> bytes:
@@ -42,7 +42,7 @@ def overview(log_likelihoods: Mapping[str, Floats]) -> bytes:
         _mark_gap(axes, everything[gaps.argmax()], everything[gaps.argmax() + 1])
     axes.set_title("How likely does the model find each kind of text?")
     _finish(axes)
-    return _png(figure)
+    return png(figure)
 
 
 def _mark_gap(axes: Axes, left: float, right: float) -> None:
@@ -60,7 +60,8 @@ def _finish(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """`figure` as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": f"matplotlib {matplotlib.__version__}"})
     return buffer.getvalue()

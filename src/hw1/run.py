@@ -42,6 +42,7 @@ class Run:
     data: Path
     seed: int
     device: str
+    fine_tune: bool = False  # question 7 adapts the model, too, which takes minutes
 
     def files_of(self, part: Part) -> Mapping[str, bytes]:
         """The content of each file that `part` leaves in submit/, by name.
@@ -138,14 +139,14 @@ class Setup:
             "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         }
 
-    def load(self, questions: Path, data: Path) -> Run:
-        """Load the model.
+    def load(self, questions: Path, data: Path, fine_tune: bool = False) -> Run:
+        """Load the model; for `fine_tune`, see `Run`.
 
         Raises:
             CheckpointError: a file is damaged or does not fit the config.
         """
         model, codec = checkpoint.load(self.config, self.files, self.device, onednn=True)
-        return Run(model, codec, self.config, questions, data, self.seed, self.device)
+        return Run(model, codec, self.config, questions, data, self.seed, self.device, fine_tune)
 
 
 def prepare(model_name: str, seed: int | None, device: str) -> Setup:

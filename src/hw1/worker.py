@@ -36,6 +36,7 @@ from src.hw1.messages import (
     TableAnswer,
     TableQuestion,
     TableRefusal,
+    Trainable,
 )
 from src.hw1.table import Table
 from src.model import checkpoint
@@ -172,6 +173,8 @@ class Worker(WorkerPlugin):
                 return self._table
             case LocalModel(vocab_size=vocab_size, seed=seed, n_ctx=n_ctx):
                 return self._local(vocab_size, seed, n_ctx)
+            case Trainable(values=values):
+                return as_tensor(values).requires_grad_()
             case RemotePast(ids=ids):
                 return [as_tensor(ids)]
             case RemoteConfig(vocab_size=vocab_size, top_k=top_k, n_ctx=n_ctx):

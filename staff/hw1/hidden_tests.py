@@ -11,7 +11,7 @@ from gradescope_utils.autograder_utils.decorators import hide_errors, number, vi
 
 from src.files import ROOT
 from src.hw1 import trials
-from src.hw1.checks import classifier, horizon, likelihood, sampling, temperature
+from src.hw1.checks import classifier, horizon, likelihood, long_horizon, sampling, temperature
 from src.hw1.checks.base import GPT2Test
 from src.hw1.dataset import DATASETS, read_snippets
 from src.hw1.oracle import LocalTableModel, TableModel, seed_from
@@ -126,3 +126,48 @@ class HiddenHorizonTest(GPT2Test):
         horizon.check_sampling(self, local, horizon.telling_prompt(rng, local, 4, 0.4), 4, 0.4)
         (text,) = self.encode(["The regret of this algorithm is bounded by the square root of the"])
         horizon.check_marginal(self, self.gpt2, text[None], self.config.top_k, (0.9,))
+
+
+class HiddenLossTest(GPT2Test):
+    part = "7.1"
+
+    @number("7.1.3")
+    @weight(0)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for other batches, a single text, and at T = 1 (hidden)"""
+        for count in (1, 30):
+            joint = long_horizon.a_joint(self.rng, vocab_size=3, length=int(self.rng.integers(2, 7)))
+            long_horizon.check_loss(self, joint, count, (1.0, 0.7, self.rng.uniform(1.2, 4)))
+        long_horizon.check_loss_gradient(self, joint)
+
+
+class HiddenWeightsTest(GPT2Test):
+    part = "7.2"
+
+    @number("7.2.3")
+    @weight(0)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for other lengths, a single text, and horizons beyond its end (hidden)"""
+        for count, length in ((1, 6), (5, 7), (3, 2)):
+            joint = long_horizon.a_joint(self.rng, vocab_size=3, length=length)
+            for ahead in (1, 2, length, length + 3):
+                long_horizon.check_weights(self, joint, count, ahead, (0.7, self.rng.uniform(1.2, 4)))
+        long_horizon.check_weights_gradient(self, joint)
+
+
+class HiddenAcceptTest(GPT2Test):
+    part = "7.3"
+
+    @number("7.3.2")
+    @weight(0)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for other moves, a single one, and at T = 1 (hidden)"""
+        for count in (1, 200):
+            joint = long_horizon.a_joint(self.rng, vocab_size=5)
+            long_horizon.check_accept(self, joint, count, (1.0, 0.7, self.rng.uniform(1.2, 4)))

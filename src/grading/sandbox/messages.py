@@ -148,7 +148,7 @@ class Returned(Message):
     value: Value
     requires_grad: bool
     model_changed: bool
-    tensors: tuple[Array, ...]  # the tensors among the arguments, as they were after the call
+    tensors: tuple[Array, ...]  # the arrays among the arguments, as they were after the call
 
     @property
     def is_nothing(self) -> bool:

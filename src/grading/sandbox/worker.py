@@ -188,7 +188,8 @@ def returned(call: Call, plugin: WorkerPlugin, questions: Path, channel: Channel
     before = plugin.fingerprint() if call.watch else None
     value = function(*arguments)
     changed = call.watch and plugin.fingerprint() != before
-    tensors = [plugin.from_student(a).detach().numpy() for a in arguments if isinstance(a, Tensor)]
+    pairs = zip(arguments, call.arguments, strict=True)
+    tensors = [plugin.from_student(a).detach().numpy() for a, given in pairs if isinstance(given, np.ndarray)]
     kind, dtype, content, requires_grad = described(value)
     return Returned(kind, dtype, content, requires_grad, changed, tuple(tensors))
 
