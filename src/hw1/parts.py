@@ -24,6 +24,8 @@ DEFAULT_MODEL = "gpt2"
 TEMPERATURE = 0.95
 PROMPTS = 5
 HORIZON2_TOKENS = 100
+LONG_HORIZON_POINTS = 0.0  # of each test of question 7
+EXTRA_CREDIT = LONG_HORIZON_POINTS > 0  # then question 7 is a bonus, and in all runs and gradings
 
 Files = Mapping[str, bytes]
 
@@ -169,10 +171,16 @@ HOMEWORK = Homework(
         ),
         Part(
             "7.1", "Long horizon: the loss", "long_horizon.py", "lhts_loss", write_long_horizon, (LONG_HORIZON,),
-            needs=("7.3",), optional=True,
+            needs=("7.3",), bonus=EXTRA_CREDIT, optional=not EXTRA_CREDIT,
         ),
-        Part("7.2", "Long horizon: the weights", "long_horizon.py", "horizon_weights", optional=True),
-        Part("7.3", "Long horizon: Metropolis-Hastings", "long_horizon.py", "metropolis_accept", optional=True),
+        Part(
+            "7.2", "Long horizon: the weights", "long_horizon.py", "horizon_weights",
+            bonus=EXTRA_CREDIT, optional=not EXTRA_CREDIT,
+        ),
+        Part(
+            "7.3", "Long horizon: Metropolis-Hastings", "long_horizon.py", "metropolis_accept",
+            bonus=EXTRA_CREDIT, optional=not EXTRA_CREDIT,
+        ),
     ),
     readable=lambda model: ("src/model", f"checkpoints/{model}"),
     find_model=lambda name: model_configs.model_config(name).name,

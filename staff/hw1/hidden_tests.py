@@ -15,6 +15,7 @@ from src.hw1.checks import classifier, horizon, likelihood, long_horizon, sampli
 from src.hw1.checks.base import GPT2Test
 from src.hw1.dataset import DATASETS, read_snippets
 from src.hw1.oracle import LocalTableModel, TableModel, seed_from
+from src.hw1.parts import LONG_HORIZON_POINTS
 
 VISIBILITY = "after_published"  # or "visible", "hidden", "after_due_date"
 HIDDEN = hide_errors("This test is hidden.")
@@ -132,7 +133,7 @@ class HiddenLossTest(GPT2Test):
     part = "7.1"
 
     @number("7.1.3")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     @visibility(VISIBILITY)
     @HIDDEN
     def test_value(self) -> None:
@@ -147,7 +148,7 @@ class HiddenWeightsTest(GPT2Test):
     part = "7.2"
 
     @number("7.2.3")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     @visibility(VISIBILITY)
     @HIDDEN
     def test_value(self) -> None:
@@ -163,7 +164,7 @@ class HiddenAcceptTest(GPT2Test):
     part = "7.3"
 
     @number("7.3.2")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     @visibility(VISIBILITY)
     @HIDDEN
     def test_value(self) -> None:

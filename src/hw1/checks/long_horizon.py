@@ -32,6 +32,7 @@ from src.hw1.hints.shared import NOTHING
 from src.hw1.long_horizon.joint import Joint
 from src.hw1.messages import Ids, Logits, Trainable
 from src.hw1.oracle import Floats, TableModel, seed_from
+from src.hw1.parts import LONG_HORIZON_POINTS
 
 FILE, SHOWN = "long_horizon.py", 6
 
@@ -42,13 +43,13 @@ class LossTest(GPT2Test):
     part = "7.1"
 
     @number("7.1.1")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     def test_value(self) -> None:
         """Is the batch's mean of (⋆)"""
         check_loss(self, a_joint(self.rng), 12, temperatures(self.rng))
 
     @number("7.1.2")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     def test_gradient(self) -> None:
         """Sends gradients through log q, and none through the weights"""
         check_loss_gradient(self, a_joint(self.rng))
@@ -60,7 +61,7 @@ class WeightsTest(GPT2Test):
     part = "7.2"
 
     @number("7.2.1")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     def test_value(self) -> None:
         """Is p^(1/T) / p of the window that begins at each token"""
         joint = a_joint(self.rng)
@@ -68,7 +69,7 @@ class WeightsTest(GPT2Test):
             check_weights(self, joint, 7, horizon, temperatures(self.rng))
 
     @number("7.2.2")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     def test_gradient(self) -> None:
         """Sends no gradients through the weights"""
         check_weights_gradient(self, a_joint(self.rng))
@@ -80,7 +81,7 @@ class AcceptTest(GPT2Test):
     part = "7.3"
 
     @number("7.3.1")
-    @weight(0)
+    @weight(LONG_HORIZON_POINTS)
     def test_value(self) -> None:
         """Is the probability that leaves p_T as it is, where texts are proposed by p"""
         check_accept(self, a_joint(self.rng), 24, temperatures(self.rng))
