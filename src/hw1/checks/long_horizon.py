@@ -228,6 +228,8 @@ def _values(test: GPT2Test, input: str, returned: Returned, *shapes: tuple[int, 
 def _of_shape(returned: Returned, expected: tuple[int, ...]) -> tuple[Mistake, ...]:
     if returned.is_nothing:
         return (NOTHING,)
+    if not expected and returned.number() is not None:
+        return (NO_GRADIENT,)  # a plain number
     value: Any = returned.value
     is_shorter = isinstance(value, np.ndarray) and value.ndim == len(expected) == 2 and value.shape[1] < expected[1]
     return (WINDOWS_CUT,) if is_shorter else ()

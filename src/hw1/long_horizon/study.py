@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from src.hw1.long_horizon import metropolis, training
@@ -70,6 +71,8 @@ def _loss(run: Run) -> training.Loss:
         value = function(log_p, log_q, temperature)
         if not isinstance(value, Tensor) or value.shape != () or not value.requires_grad:
             raise run.wrong_value(FILE, "lhts_loss", value, "a tensor with one number that requires a gradient")
+        if torch.autograd.grad(value, log_q, retain_graph=True, allow_unused=True)[0] is None:
+            raise run.wrong_value(FILE, "lhts_loss", value, "what is made of log_q: no gradient reaches it")
         return value
 
     return loss
