@@ -138,7 +138,7 @@ class HiddenLossTest(GPT2Test):
     @HIDDEN
     def test_value(self) -> None:
         """Right for other batches, a single text, and at T = 1 (hidden)"""
-        for count in (1, 30):
+        for count in (30, 1):
             joint = long_horizon.a_joint(self.rng, vocab_size=3, length=int(self.rng.integers(2, 7)))
             long_horizon.check_loss(self, joint, count, (1.0, 0.7, self.rng.uniform(1.2, 4)))
         long_horizon.check_loss_gradient(self, joint)
@@ -153,7 +153,7 @@ class HiddenWeightsTest(GPT2Test):
     @HIDDEN
     def test_value(self) -> None:
         """Right for other lengths, a single text, and horizons beyond its end (hidden)"""
-        for count, length in ((1, 6), (5, 7), (3, 2)):
+        for count, length in ((5, 7), (3, 2), (1, 6)):
             joint = long_horizon.a_joint(self.rng, vocab_size=3, length=length)
             for ahead in (1, 2, length, length + 3):
                 long_horizon.check_weights(self, joint, count, ahead, (0.7, self.rng.uniform(1.2, 4)))
@@ -169,6 +169,6 @@ class HiddenAcceptTest(GPT2Test):
     @HIDDEN
     def test_value(self) -> None:
         """Right for other moves, a single one, and at T = 1 (hidden)"""
-        for count in (1, 200):
+        for count in (200, 1):
             joint = long_horizon.a_joint(self.rng, vocab_size=5)
             long_horizon.check_accept(self, joint, count, (1.0, 0.7, self.rng.uniform(1.2, 4)))

@@ -39,6 +39,7 @@ def probes() -> Iterator[Probe]:
     yield from _of_likelihood(model, text)
     yield from _of_temperature(model, text)
     yield from _of_horizon(model, text)
+    yield from _of_long_horizon()
 
 
 def _answer(part: str) -> Callable[..., Any]:
@@ -95,3 +96,35 @@ def _of_horizon(model: _Model, text: Tensor) -> Iterator[Probe]:
         yield Probe("6.7", (*given, TEMPERATURE), is_right)
         yield Probe("6.7", (*(each.numpy() for each in given), TEMPERATURE), is_right)
         yield Probe("6.7", (*(each.exp().numpy() for each in given), TEMPERATURE), is_right)
+
+
+def _of_long_horizon() -> Iterator[Probe]:
+    generator = torch.Generator().manual_seed(2)
+    log_p, log_q = -3 * torch.rand(2, 5, generator=generator)
+    table = -3 * torch.rand(3, 5, generator=generator)
+    for part, given, rest in (
+        ("7.1", (log_p, log_q), (TEMPERATURE,)),
+        ("7.2", (table,), (TEMPERATURE, 2)),
+        ("7.3", (log_p, log_q), (TEMPERATURE,)),
+    ):
+        is_right = _close_to(_answer(part)(*given, *rest))
+        for arguments in (given, [each.numpy() for each in given], [each.double().numpy() for each in given]):
+            yield Probe(part, (*arguments, *rest), is_right)
+            yield Probe(part, (*map(_exp, arguments), *rest), is_right)
+            yield Probe(part, (*rest, *arguments), is_right)
+
+
+def _close_to(right: Tensor) -> Callable[[Any], bool]:
+    """Whether a value has these numbers, or their logarithms."""
+
+    def is_right(value: Any) -> bool:
+        got = np.asarray(value, dtype=np.float64).reshape(tuple(right.shape))
+        expected = right.double().numpy()
+        with np.errstate(all="ignore"):
+            return any(np.allclose(values, expected, rtol=1e-4) for values in (got, np.exp(got)))
+
+    return is_right
+
+
+def _exp(values: Any) -> Any:
+    return values.exp() if isinstance(values, Tensor) else np.exp(values)

@@ -41,6 +41,13 @@ def test_an_optional_part_runs_only_where_it_is_named(homework):
     assert homework.chosen(["9b,6.3"]) == ("9b", "6.3")
 
 
+def test_a_problem_names_all_of_its_parts(homework):
+    assert homework.numbers_of("6") == homework.numbers
+    assert homework.chosen(["6"]) == homework.numbers
+    with pytest.raises(HomeworkError, match="there is no part 8"):
+        homework.numbers_of("8")
+
+
 def test_a_part_without_a_run_cannot_be_run(homework):
     with pytest.raises(ConfigError, match=r"there is no part 9a to run; known are 6.3, .*, 6.7, 9b$"):
         homework.chosen(["9a"])

@@ -12,7 +12,9 @@ from src.files import ROOT
 from src.hw1.parts import HOMEWORK
 from tests.answers import SOLUTION
 
-FILES = {part.number: tuple(artifact.name for artifact in part.artifacts) for part in HOMEWORK.parts}
+FILES = {
+    part.number: tuple(artifact.name for artifact in part.artifacts) for part in HOMEWORK.parts if not part.optional
+}
 ALL_FILES = {name for names in FILES.values() for name in names}
 ANSWERS = "staff/hw1/solution"
 PLAIN = {**os.environ, "PYTHONIOENCODING": "utf-8"}

@@ -13,7 +13,7 @@ import pytest
 from src.files import ROOT
 from src.grading.record import RECORD
 from src.grading.safe_pickle import read_float_array, read_plain
-from src.hw1.parts import CLASSIFICATION, SAMPLES, SAMPLES_HORIZON2, SAMPLES_TEMPERATURE
+from src.hw1.parts import CLASSIFICATION, LONG_HORIZON, SAMPLES, SAMPLES_HORIZON2, SAMPLES_TEMPERATURE
 from src.model.config import BUNDLED
 from tests.hw1.conftest import ALL_FILES, ANSWERS, FILES, change, run_main
 
@@ -92,6 +92,16 @@ def test_parts_may_be_separated_by_commas(tmp_path):
     assert re.findall(r"^(6\.\d) +\d", process.stdout, re.M) == ["6.3", "6.4", "6.7"]
 
 
+def test_question_7_runs_where_it_is_asked_for(tmp_path):
+    out = tmp_path / "submit"
+    process = run_main("--questions", ANSWERS, "--out", out, "--question", "7")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert {path.name for path in out.iterdir()} == {LONG_HORIZON.name, RECORD}
+    assert LONG_HORIZON.problem(out / LONG_HORIZON.name) is None
+    assert "of q trained with your loss: 0.000" in process.stdout
+    assert set(json.loads((out / RECORD).read_text())["parts"]["7.1"]["code"]) == {"long_horizon.py"}
+
+
 def test_stubs_are_named_with_file_and_line(tmp_path):
     process = run_main("--out", tmp_path / "submit")
     assert process.returncode == 0
@@ -143,6 +153,9 @@ def test_an_error_shows_the_own_traceback_and_the_rest_runs(questions, tmp_path)
         ("sample.py", "import torch\n", "import torch\nif True\n", "6.7", "SyntaxError: expected ':'"),
         ("likelihood.py", "return token_log_probs", "import sys; sys.exit('bye')", "6.4", "SystemExit: bye"),
         ("likelihood.py", "import torch\n", "import torch\nfrom src.hw1 import parts\n", "6.4", "cannot be imported by your answers"),
+        ("long_horizon.py", "log_q).mean()", "log_q)", "7", "lhts_loss returned a tensor of shape (8192,)"),
+        ("long_horizon.py", "log_q).mean()", "log_q.detach()).mean()", "7", "that requires a gradient"),
+        ("long_horizon.py", ".clamp(max=1)", "", "7", "must return probabilities, from 0 to 1"),
         ("likelihood.py", "model(text)  #", "model(text.repeat(1, 99))  #", "6.4", "give it a shorter text"),
     ],
 )  # fmt: skip
@@ -171,7 +184,8 @@ def test_a_classifier_that_never_decides_is_told(questions, tmp_path, limit):
         (("--questions", "nowhere"), "--questions nowhere: there is no such folder"),
         (("--out", "README.md/submit"), "cannot be written (Not a directory)"),
         (("--device", "cuda"), "error: --device cuda: PyTorch finds no such device here; use --device auto"),
-        (("--question", "6.3,6.9"), "error: there is no part 6.9; known are 6.3, 6.4, 6.5, 6.6, 6.7"),
+        (("--question", "6.3,6.9"), "error: there is no part 6.9 to run; known are 6.3, 6.4, 6.5, 6.6, 6.7, 7.1"),
+        (("--fine-tune",), "error: --fine-tune belongs to question 7; add --question 7"),
         (("--seed", "-1"), "error: --seed -1: must lie between 0 and 2**63 - 1"),
     ],
 )

@@ -206,7 +206,7 @@ class AcceptCase:
 
 OLD_FOR_NEW = Mistake(
     "old for new",
-    "the two texts are swapped: a move to a likelier text is always accepted at T < 1",
+    "the two texts are swapped, or the exponent's sign is: at T < 1, a move to a likelier text is always made",
     (lambda case, _: case.log_p_old - case.log_p_new,),
 )
 NOT_A_RATIO = Mistake(
@@ -231,9 +231,14 @@ MAX = Mistake("max for min", "this is max(1, ...), not min(1, ...)", (lambda cas
 DECIDED = Mistake("decided", "return the probability of the move; the caller draws whether it is made")
 ACCEPT_STAGES = (
     stage(lambda case, _: case.log_p_new - case.log_p_old, OLD_FOR_NEW, NOT_A_RATIO),
-    stage(_scaled, SYMMETRIC, SHARPER_IS_FLATTER, OTHER_EXPONENT, NO_EXPONENT),
+    stage(_scaled, SYMMETRIC, OTHER_EXPONENT, NO_EXPONENT),
     stage(_exp, LOG_LEFT),
-    stage(lambda case, ratio: np.minimum(ratio, 1), NO_MIN, MAX),
+    stage(
+        lambda case, ratio: np.minimum(ratio, 1),
+        NO_MIN,
+        MAX,
+        LOG_LEFT.with_variants(lambda case, ratio: np.minimum(np.log(ratio), 0)),
+    ),
 )
 
 
