@@ -15,6 +15,7 @@
 # make bench    measure the model's speed beside others; half an hour  [ROUNDS=5] [SECTIONS='decoding ahead']
 # make stubs    make questions/ from the reference answers   [HOMEWORK=hw1]
 # make tables   write the tables of points and names in the READMEs, and requirements.txt   [HOMEWORK=hw1]
+# make handout  make the handout, the answer templates and the key for staff from staff/hw1/written/   [HOMEWORK=hw1]
 # make data     cut the pickles of data/ from its texts
 # make release  make the starter and Gradescope's package in dist/   [HOMEWORK=hw1] [CPU_INDEX=URL, see staff/README.md]
 # <!-- /staff -->
@@ -58,7 +59,7 @@ grade: $(VENV)/.run-ready
 	$(VENV)/bin/python grader.py
 
 # <!-- staff -->
-.PHONY: test test-all lint audit grade-class bench stubs tables data release
+.PHONY: test test-all lint audit grade-class bench stubs tables handout data release
 
 test: lint
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
@@ -87,6 +88,9 @@ stubs: $(VENV)/.run-ready
 
 tables: $(VENV)/.run-ready
 	$(VENV)/bin/python -m staff.tables --homework $(HOMEWORK)
+
+handout: $(VENV)/.dev-ready
+	$(VENV)/bin/python -m staff.handout --homework $(HOMEWORK)
 
 data: $(VENV)/.run-ready
 	$(VENV)/bin/python -m staff.build_data

@@ -4,7 +4,7 @@
 
 It refuses when a piece of the homework is missing, a stub differs from its reference answer, a document is stale, the
 reference answers lose a point, the stubs earn one, a function of the starter is an answer, or the starter holds a line
-of the answers, of the hidden tests or of the labels.
+of the answers, of the hidden tests or of the labels, or a sentence, formula or number of the handout's key.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from src.files import ROOT, shown, write_file
 from src.grading.homework import Homework
 from src.model.config import BUNDLED
 from staff.declaration import check_complete, load_homework, solution_folder
+from staff.handout.passages import KEY_NOTE, Passages, secret_passages
+from staff.handout.source import handout_files, read_source, written_folder
 from staff.leaks import answers_in, probes_of
 from staff.make_stubs import END, START, stubs
 from staff.tables import stale_documents
@@ -43,7 +45,7 @@ def starter_files(homework: Homework) -> tuple[str, ...]:
         *_CORE, f"src/{homework.name}", "questions", "data", f"checkpoints/{BUNDLED}", "docs/temperature.png",
         "docs/performance.md", "docs/speed.png", "docs/long-horizon.md", "main.py", "grader.py", "config.yml", "environment.yml",
         "environment_cuda.yml", "requirements.txt", "pyproject.toml", "make_submission.sh", "Makefile", "README.md",
-        "LICENSE", ".gitignore", ".gitattributes", ".vscode/launch.json",
+        "LICENSE", ".gitignore", ".gitattributes", ".vscode/launch.json", *handout_files(homework),
     )  # fmt: skip
 
 
@@ -168,13 +170,18 @@ def _secret_labels(homework: Homework) -> list[str]:
     return ["".join(path.read_text(encoding="utf-8").split())[:400] for path in paths]
 
 
+def _secret_key(homework: Homework) -> Passages | None:
+    folder = written_folder(homework)
+    return secret_passages(read_source(folder)) if folder.is_dir() else None
+
+
 def check_leaks(homework: Homework, starter: Path) -> None:
     """Search `starter` for what students must not have.
 
     Raises:
         ReleaseError: it was found; names the file and the line.
     """
-    secrets, labels = secret_lines(homework), _secret_labels(homework)
+    secrets, labels, key = secret_lines(homework), _secret_labels(homework), _secret_key(homework)
     for path in sorted(path for path in starter.rglob("*") if path.is_file()):
         name = path.relative_to(starter).as_posix()
         if "staff" in path.relative_to(starter).parts or "hidden" in path.name or path.suffix == ".pyc":
@@ -185,6 +192,10 @@ def check_leaks(homework: Homework, starter: Path) -> None:
                 raise ReleaseError(f"{name}:{number}: a line of the answers or of the hidden tests is in the starter")
         if any(each in "".join(text.split()) for each in labels):
             raise ReleaseError(f"{name}: the snippets' labels are in the starter")
+        if KEY_NOTE in text:
+            raise ReleaseError(f"{name}: the handout's key is in the starter")
+        if key and "\0" not in text and (found := key.found_in(text)):
+            raise ReleaseError(f"{name}:{found[0]}: a passage of the handout's key is in the starter: {found[1][:60]}")
 
 
 def copy_tree(names: Iterable[str], target: Path) -> None:

@@ -50,6 +50,10 @@ def test_the_starter_is_the_tree_without_staff(dist, tmp_path):
         "data/snippets.pkl",
         "README.md",
         ".vscode/launch.json",
+        "docs/hw1.pdf",
+        "docs/hw1.md",
+        "docs/hw1-architecture.svg",
+        "docs/template/hw1-answers.typ",
     } <= names
     assert f"checkpoints/{BUNDLED}/model.safetensors" in names
     forbidden = {"staff", "tests", "labels", "hidden_tests.py", "__pycache__"}
@@ -223,7 +227,7 @@ def test_the_homeworks_name_and_year_are_in_one_place(tmp_path):
     text = declaration.read_text(encoding="utf-8")
     assert text.count(HOMEWORK.slug) == 1
     declaration.write_text(text.replace(HOMEWORK.slug, "cs999.hw1.2099"), encoding="utf-8")
-    for module in ("staff.tables", "staff.release"):
+    for module in ("staff.tables", "staff.handout", "staff.release"):
         subprocess.run([sys.executable, "-m", module], cwd=tree, check=True, capture_output=True)
     with zipfile.ZipFile(tree / "dist" / "cs999.hw1.2099.starter.zip") as archive:
         names = archive.namelist()
