@@ -82,7 +82,11 @@ class Handout:
         code = "\n\n".join(blocks)
         points = points_of(self.homework)[number]
         answer = f"The reference answer in `{path.parent.name}/{path.name}`:\n\n```python\n{code}\n```"
-        rubric = f"`grader.py` gives {points.visible:g} points for visible and {points.hidden:g} for hidden tests."
+        rubric = (
+            f"No points. `grader.py {number}` runs the tests."
+            if not points.total
+            else f"`grader.py` gives {points.visible:g} points for visible and {points.hidden:g} for hidden tests."
+        )
         return f"{_boxed(ANSWER, answer)}\n\n{_boxed(RUBRIC, rubric)}"
 
 
@@ -117,13 +121,13 @@ def _points_table(handout: Handout) -> str:
 def _sum(scores: Scores, leaves: list[Question], programmed: bool) -> str:
     """The points of those that are programmed, or of the others; empty if there are none."""
     each = [scores.points[leaf.number] for leaf in leaves if (leaf.part is not None) == programmed]
-    return f"{sum(each):g}" if each else ""
+    return f"{sum(each):g}" if any(each) else ""
 
 
 def _files_list(handout: Handout) -> str:
     """Each part that is programmed, with its block and its files."""
     homework, lines = handout.homework, []
-    for part in (homework.part(number) for number in homework.numbers):
+    for part in (part for number in homework.numbers if (part := homework.part(number)).artifacts):
         files = ", ".join(f"`{artifact.name}`" for artifact in part.artifacts)
         lines.append(f"- **{part.number}**, `{part.function}` in `{part.file}`: {files}")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from staff.handout.source import (
 class Scores:
     """The points of a handout's questions and problems, by number."""
 
-    points: dict[str, float]  # of a problem: what counts, or, if nothing of it counts, all of it
+    points: dict[str, float]  # of a problem: see `_of_problem`
     kinds: dict[str, str]
     source: Source
 
@@ -113,15 +113,16 @@ def _check_pieces(leaf: Question, points: float) -> None:
 def _of_problem(
     problem: Question, source: Source, points: dict[str, float], kinds: dict[str, str]
 ) -> tuple[float, str]:
+    """The points of all its questions of one kind: those that count, if it has any, else its own."""
     numbers = [leaf.number for leaf in source.leaves if leaf.problem == problem.number]
-    counted = [number for number in numbers if kinds[number] == REGULAR]
-    total = sum(points[number] for number in counted or numbers)
+    kind = REGULAR if REGULAR in (kinds[number] for number in numbers) else problem.kind
+    total = sum(points[number] for number in numbers if kinds[number] == kind)
     if problem.points not in (None, total):
         raise problem.place.error(
             f"problem {problem.number} has {problem.points:g} points, but its questions have {total:g}; "
             "correct the one or the other"
         )
-    return total, REGULAR if counted else kinds[numbers[0]]
+    return total, kind
 
 
 def _check_parts(source: Source, declared: dict[str, float]) -> None:
@@ -134,7 +135,9 @@ def _check_parts(source: Source, declared: dict[str, float]) -> None:
 
 
 def described(points: float, kind: str) -> str:
-    """ "10 points", "5 bonus points" or "practice, 2 points"."""
+    """ "10 points", "5 bonus points", "practice, 2 points", or "optional" without any."""
+    if not points:
+        return "optional"
     unit = "point" if points == 1 else "points"
     return {REGULAR: f"{points:g} {unit}", BONUS: f"{points:g} bonus {unit}", PRACTICE: f"practice, {points:g} {unit}"}[
         kind
