@@ -1,10 +1,13 @@
-"""What no file that students get may hold of the key: the words, the formulas and the long numbers of its blocks."""
+"""What no file that students get may hold of the key: the words, the formulas and the long numbers of its blocks.
+
+The common errors are left out: hints speak of the same errors, and may use the same words.
+"""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from staff.handout.source import Source, line_of
+from staff.handout.source import ERRORS, Source, line_of
 
 KEY_NOTE = "For staff only: answers, rubric and common errors"  # on each page of the key, and readable in its bytes
 MIN_WORDS, MIN_FORMULA = 30, 14  # characters, without what `_letters` and `_formula` drop; shorter ones say too little
@@ -37,8 +40,8 @@ class Passages:
 
 
 def secret_passages(source: Source) -> Passages:
-    """The passages of all blocks for staff that do not stand in the students' text, too."""
-    secret = [text.text for text in source.texts() if text.block]
+    """The passages of all blocks for staff but the common errors, where they are not in the students' text, too."""
+    secret = [text.text for text in source.texts() if text.block not in ("", ERRORS)]
     public = "\n\n".join(
         [text.text for text in source.texts() if not text.block] + [each.title for each in source.questions]
     )
