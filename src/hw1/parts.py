@@ -145,6 +145,35 @@ def config_record(config: model_configs.Config) -> object:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+# The written problems' results, in the order of theory.py: the grader checks them, and nothing runs or counts them.
+THEORY = tuple(
+    Part(number, title, "theory.py", function, optional=True)
+    for number, title, function in (
+        ("1a", "Maximum likelihood and KL: both objectives", "objectives"),
+        ("1b", "Maximum likelihood and KL: their sum", "objectives_sum"),
+        ("1c", "Maximum likelihood and KL: the best classifier", "kl_minimizer"),
+        ("2a", "Mixture of Gaussians: the joint density", "log_joint"),
+        ("2b", "Mixture of Gaussians: the posterior", "posterior"),
+        ("2c", "Mixture of Gaussians: as a logistic regression", "logistic_parameters"),
+        ("3.1", "Parameters of a joint distribution", "parameters_of_joint"),
+        ("3.2", "Parameters under independence", "fewest_parents"),
+        ("3.3", "Parameters of a Bayesian network", "parameters_of_network"),
+        ("4a", "Forward and reverse: the counterexample", "forward_model"),
+        ("4b", "Forward and reverse: Bayes' rule", "reverse_conditional"),
+        ("5a", "Monte Carlo: the mean of A", "mean_estimate"),
+        ("5b", "Monte Carlo: the bias of log A", "bias_of_log"),
+        ("5c", "Monte Carlo: when log A is biased", "is_biased"),
+        ("6.7a", "Joint temperature: the counterexample", "two_token_model"),
+        ("7a", "Joint temperature: Z(1)", "partition_at_1"),
+        ("7b", "Joint temperature: the terms of Z(T)", "partition_terms"),
+        ("7c", "Joint temperature: which T is better", "better_temperature"),
+        ("7d", "Joint temperature: sampling", "can_sample"),
+        ("7e", "Joint temperature: the divergence", "kl_terms"),
+        ("7f", "Joint temperature: importance weights", "importance_weights"),
+        ("7g", "Joint temperature: an unbiased estimate", "star_estimate"),
+    )
+)
+
 # The order of the parts is that of the work: sampling takes the most memory, the classifier and the likelihoods leave
 # kernels for each length of text in it, and the likelihoods matplotlib.
 HOMEWORK = Homework(
@@ -181,6 +210,7 @@ HOMEWORK = Homework(
             "7.3", "Long horizon: Metropolis-Hastings", "long_horizon.py", "metropolis_accept",
             bonus=EXTRA_CREDIT, optional=not EXTRA_CREDIT,
         ),
+        *THEORY,
     ),
     readable=lambda model: ("src/model", f"checkpoints/{model}"),
     find_model=lambda name: model_configs.model_config(name).name,
