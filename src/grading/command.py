@@ -145,7 +145,7 @@ def _seed(args: argparse.Namespace) -> int:
 
 
 def _parse_arguments(homework: Homework, description: str | None) -> argparse.Namespace:
-    known, files = ", ".join(homework.all_numbers), ", ".join(homework.all_files)
+    known, files = ", ".join(homework.numbers), ", ".join(homework.all_files)
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {known}, or a file: {files} (default: all that have points)"

@@ -138,7 +138,7 @@ class Homework:
         for part in self.parts:
             if part.number == number:
                 return part
-        raise HomeworkError(f"there is no part {number}; known are {', '.join(self.all_numbers)}")
+        raise HomeworkError(f"there is no part {number}; known are {', '.join(self.numbers)}")
 
     def numbers_of(self, name: str) -> tuple[str, ...]:
         """The numbers that `name` means: a part, all parts of a problem or file; a file may have a folder, or no .py.

@@ -2,12 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
 
 from src.hw1.oracle import Floats
+
+Sequences = Mapping[tuple[int, ...], float]  # of tokens, with their probabilities
 
 MAX_TABLE = 2_000  # outcomes of a Bayesian network
 
@@ -91,19 +93,28 @@ def sequence_table(rng: np.random.Generator, vocabulary: int, n: int) -> Floats:
     return table
 
 
-def scaled(table: Floats, temperature: float) -> Floats:
-    """The joint distribution `table` at a temperature, by listing all of its entries."""
-    weights = np.array([float(p) ** (1 / temperature) if p > 0 else 0.0 for p in table.flat]).reshape(table.shape)
-    return np.asarray(weights / weights.sum())
+def listed(table: Floats) -> Sequences:
+    """Every sequence with its probability, from p(x) as a table (V, …, V)."""
+    return {tuple(map(int, indices)): float(p) for indices, p in np.ndenumerate(table)}
 
 
-def scaled_token_by_token(table: Floats, temperature: float) -> Floats:
-    """p(x_0, x_1), (V, V), when each token's own distribution is scaled."""
-    first = scaled(table.sum(axis=1), temperature)
-    rows = [
-        p * scaled(row / row.sum(), temperature) if row.sum() > 0 else row for p, row in zip(first, table, strict=True)
-    ]
-    return np.array(rows)
+def scaled(sequences: Sequences, temperature: float) -> Sequences:
+    """The joint distribution at a temperature, one sequence after the other."""
+    weights = {x: p ** (1 / temperature) if p > 0 else 0.0 for x, p in sequences.items()}
+    total = math.fsum(weights.values())
+    return {x: weight / total for x, weight in weights.items()}
+
+
+def scaled_token_by_token(pairs: Sequences, temperature: float) -> Sequences:
+    """The distribution of two tokens, when that of each token alone is scaled."""
+    first: dict[tuple[int, ...], float] = {}
+    for (a, _), p in pairs.items():
+        first[a,] = first.get((a,), 0.0) + p
+    found: dict[tuple[int, ...], float] = {}
+    for (a,), p_a in scaled(first, temperature).items():
+        after = {x: p / first[a,] if first[a,] else 0.0 for x, p in pairs.items() if x[0] == a}
+        found |= {x: p_a * p for x, p in (scaled(after, temperature) if p_a else after).items()}
+    return found
 
 
 def divergence(p: Floats, q: Floats) -> float:

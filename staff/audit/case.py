@@ -95,6 +95,8 @@ class Case:
             return ()
         if self.kind == "hostile":
             return tuple(sorted({*touched, self._witness(touched)}))
+        if is_optional and not self.replace:
+            return tuple(sorted(touched))  # a file of optional parts has many
         changed = {homework.part(number).file for number in touched} | set(self.replace)
         return tuple(n for n in homework.all_numbers if changed & set(homework.files_of(homework.part(n))))
 

@@ -40,6 +40,7 @@ def probes() -> Iterator[Probe]:
     yield from _of_temperature(model, text)
     yield from _of_horizon(model, text)
     yield from _of_long_horizon()
+    yield from _of_theory()
 
 
 def _answer(part: str) -> Callable[..., Any]:
@@ -128,3 +129,29 @@ def _close_to(right: Tensor) -> Callable[[Any], bool]:
 
 def _exp(values: Any) -> Any:
     return values.exp() if isinstance(values, Tensor) else np.exp(values)
+
+
+def _of_theory() -> Iterator[Probe]:
+    """The results of the written problems that are no single number or word, which any function may return."""
+    rng = np.random.default_rng(1)
+    tables = [each / each.sum(axis=1, keepdims=True) for each in rng.uniform(0.2, 1, (2, 3, 4))]
+    p_hat, p_theta = tables[0] / 3, tables[1]
+    pi, density, mu, x, sigma = tables[0][0], rng.uniform(0.2, 2, 4), rng.normal(size=(4, 3)), rng.normal(size=3), 0.7
+    log_p, log_q = np.log(tables[0][0]), np.log(tables[1][0])
+    k = np.array([2, 5, 3, 4])
+    arguments: dict[str, tuple[Any, ...]] = {
+        "objectives": (p_hat, p_theta), "objectives_sum": (p_hat,),
+        "kl_minimizer": (np.array([-3.0, -4, -2, -5]), -1.0),
+        "log_joint": (x, pi, mu, sigma), "posterior": (pi, density), "logistic_parameters": (pi, mu, sigma),
+        "parameters_of_joint": (k,), "parameters_of_network": (k, 2), "reverse_conditional": (pi, density),
+        "mean_estimate": (pi, density, 2), "bias_of_log": (pi, density, 2), "partition_terms": (5, 4),
+        "kl_terms": (log_p, log_q, TEMPERATURE, 0.3), "importance_weights": (log_p, TEMPERATURE),
+        "star_estimate": (log_p, log_q, TEMPERATURE),
+    }  # fmt: skip
+    for part in (part for part in HOMEWORK.parts if part.function in arguments):
+        given = arguments[part.function]
+        tensors = tuple(torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in given)
+        right = torch.as_tensor(_answer(part.number)(*tensors))
+        lists = tuple(each.tolist() if isinstance(each, np.ndarray) else each for each in given)
+        for each in (given, tensors, lists):
+            yield Probe(part.number, each, _close_to(right))

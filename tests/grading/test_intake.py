@@ -13,7 +13,7 @@ from src.grading.intake import unpack
 from src.hw1.parts import HOMEWORK
 from tests.answers import SOLUTION
 
-SOURCES = {name: (SOLUTION / name).read_bytes() for name in HOMEWORK.question_files}
+SOURCES = {name: (SOLUTION / name).read_bytes() for name in HOMEWORK.all_files}
 
 
 def zipped(path, files: dict, **options):

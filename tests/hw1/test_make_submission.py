@@ -19,7 +19,7 @@ from tests.answers import FULL, SOLUTION
 from tests.hw1.conftest import ALL_FILES, ANSWERS, FILES, PLAIN, change
 
 EVERYTHING = {f"submit/{name}" for name in ALL_FILES | {RECORD}} | {
-    f"questions/{name}" for name in HOMEWORK.question_files
+    f"questions/{name}" for name in HOMEWORK.all_files
 }
 
 

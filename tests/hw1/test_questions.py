@@ -135,7 +135,7 @@ def test_top_k_logits_keeps_the_k_largest_of_each_row():
     assert torch.equal(top_k_logits(logits, 99), logits)
 
 
-@pytest.mark.parametrize("name", HOMEWORK.question_files)
+@pytest.mark.parametrize("name", HOMEWORK.all_files)
 def test_stubs_are_the_answers_without_their_blocks(name):
     expected = stub((SOLUTION / name).read_text(encoding="utf-8"))
     assert (ROOT / "questions" / name).read_text(encoding="utf-8") == expected, "run: make stubs"
