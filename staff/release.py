@@ -160,7 +160,7 @@ def secret_lines(homework: Homework) -> set[str]:
     lines = set()
     for path in solution_folder(homework).glob("*.py"):
         for block in re.findall(f"{START}\n(.*?){END}", path.read_text(encoding="utf-8"), re.DOTALL):
-            lines |= {code for line in block.splitlines() if len(code := line.split("  # ")[0].strip()) >= 8}
+            lines |= {code for line in block.splitlines() if len(code := line.split("  # ")[0].strip()) >= 12}
     hidden = (ROOT / "staff" / homework.name / "hidden_tests.py").read_text(encoding="utf-8")
     body = [line.strip() for line in hidden[hidden.index("class ") :].splitlines()]
     return lines | {line for line in body if len(line) >= 30 and not line.startswith(("@", "def ", "class "))}

@@ -170,5 +170,7 @@ class Homework:
 
 
 def _named(numbers: Sequence[str], name: str) -> tuple[str, ...]:
-    """The number `name`, or those of all parts of the problem `name`."""
-    return (name,) if name in numbers else tuple(number for number in numbers if number.startswith(f"{name}."))
+    """The number `name`, or those of all parts of the problem `name`: 6.3, 6.4, … of 6; without such, 1a, … of 1."""
+    parts = tuple(number for number in numbers if number.startswith(f"{name}."))
+    steps = tuple(number for number in numbers if number[:-1] == name and number[-1].isalpha())
+    return (name,) if name in numbers else parts or steps

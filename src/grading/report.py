@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from src.grading.homework import Homework
 from src.grading.results import Results, TestResult
+from src.grading.sandbox.client import NOT_WRITTEN
 
 MAX_OUTPUT = 6_000  # characters of one test's output in results.json, which bounds the size of the file
 
@@ -40,13 +41,19 @@ def _test_json(test: TestResult) -> dict[str, object]:
 
 def terminal_lines(homework: Homework, results: Results) -> Iterator[str]:
     """What the person at the terminal reads: everything about lost points, then a table of each part's points."""
+    optional = [part.number for part in homework.parts if part.optional]
+    unwritten = [
+        test for test in results.tests if test.part in optional and test.reason == f"{test.part}: {NOT_WRITTEN}"
+    ]
     for test in results.tests:
-        if not test.passed:
+        if not test.passed and test not in unwritten:
             earned = f": {test.score:g} of {test.max_score:g}" if test.max_score else ""
             yield f"{test.number} {test.name}{earned}"
             yield textwrap.indent(test.details, "    ") + "\n"
+    for file in dict.fromkeys(homework.part(test.part).file for test in unwritten):
+        numbers = dict.fromkeys(test.part for test in unwritten if homework.part(test.part).file == file)
+        yield f"not written yet in {file}: {', '.join(numbers)}\n"
     yield f"{'part':<8}{'points':>10}{'':4}{'tests':>9}"
-    optional = [part.number for part in homework.parts if part.optional]
     for part in dict.fromkeys(test.part for test in results.tests if test.max_score or test.part in optional):
         tests = [test for test in results.tests if test.part == part]
         points = "none" if part in optional else _points(tests)

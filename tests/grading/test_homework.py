@@ -36,6 +36,10 @@ def test_a_file_selects_its_parts_with_and_without_its_ending(homework, name):
     assert homework.numbers_of(name) == ("9a", "9b")
 
 
+def test_a_problem_selects_its_steps(homework):
+    assert homework.numbers_of("9") == ("9a", "9b")
+
+
 def test_an_optional_part_runs_only_where_it_is_named(homework):
     assert homework.chosen([]) == homework.numbers
     assert homework.chosen(["9b,6.3"]) == ("9b", "6.3")

@@ -18,9 +18,7 @@ from src.model.config import BUNDLED
 from tests.answers import FULL, SOLUTION
 from tests.hw1.conftest import ALL_FILES, ANSWERS, FILES, PLAIN, change
 
-EVERYTHING = {f"submit/{name}" for name in ALL_FILES | {RECORD}} | {
-    f"questions/{name}" for name in HOMEWORK.all_files
-}
+EVERYTHING = {f"submit/{name}" for name in ALL_FILES | {RECORD}} | {f"questions/{name}" for name in HOMEWORK.all_files}
 
 
 @pytest.fixture

@@ -149,3 +149,13 @@ def test_a_wrong_result_costs_nothing_but_the_exit_code(tmp_path):
     results = graded(folder, tmp_path / "results.json", "7a")
     assert (results["score"], results["exit"]) == (0, 1)
     assert re.search(r"^7a +none +0 of 1$", results["stdout"], re.M)
+
+
+def test_unwritten_results_are_one_line(tmp_path):
+    folder = written(
+        tmp_path / "questions", {number: f"raise NotImplementedError('{number}')" for number in ("1a", "3.3")}
+    )
+    (folder / "sample.py").write_text("", encoding="utf-8")
+    lines = graded(folder, tmp_path / "results.json", "1", "3")["stdout"].splitlines()
+    assert lines[0] == "not written yet in theory.py: 1a, 3.3"
+    assert lines[2].startswith("part")

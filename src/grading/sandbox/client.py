@@ -37,6 +37,7 @@ START_SECONDS = 180  # to import PyTorch and load the model, on the slowest of m
 _SHOWN_LINES, _SHOWN_CHARACTERS = 20, 2000  # of what a student's code printed
 _PRINTED_TOO_MUCH = "your code printed far too much"
 _WROTE_TOO_MUCH = "your code wrote more files than it may"
+NOT_WRITTEN = "the block is not written yet"
 _MEMORY = "your code used more memory than it may"
 _THREADS = "your code started more threads than it may"
 _PLACE = re.compile(r"questions/\w{1,40}\.py:\d{1,6}")
@@ -242,7 +243,7 @@ def call_failed(homework: Homework, message: Raised) -> CallFailed:
     """What came of a call that raised an error, which `message` describes."""
     known = message.part in homework.all_numbers and _PLACE.fullmatch(message.text)
     if known:
-        return CallFailed("the block is not written yet", message.text, message.part)
+        return CallFailed(NOT_WRITTEN, message.text, message.part)
     if message.type_name in (BREAKPOINT, INPUT):
         return CallFailed(f"{message.type_name} does not work in the grader's sandbox", needs_terminal=True)
     reasons = {

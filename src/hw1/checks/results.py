@@ -15,7 +15,7 @@ from src.hw1.oracle import Floats
 
 FILE = "theory.py"
 Arguments = Mapping[str, Argument]  # of a call, by the names that they have in the student's file
-SHOWN = 12  # numbers of an argument or a value
+SHOWN = 16  # numbers of an argument or a value
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def described(function: str, arguments: Arguments) -> str:
 
 def shown(value: Any) -> str:
     """A number or an array, for a person."""
+    if isinstance(value, np.ndarray) and value.ndim == 2 and value.size <= SHOWN:
+        return f"[{', '.join(numbers(row, SHOWN) for row in value)}]"
     if isinstance(value, np.ndarray) and value.ndim:
         return numbers(value, SHOWN) + (f" of shape {value.shape}" if value.ndim > 1 else "")
     return f"{float(value):.6g}"

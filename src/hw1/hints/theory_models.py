@@ -87,7 +87,7 @@ NETWORK_MISTAKES = (
     Mistake(
         "all predecessors",
         "this is the number without any independence; given the m variables before it, X_i needs no earlier ones",
-        (lambda c: math.prod(c.k) - 1,),
+        (lambda c: math.prod(c.k) - 1, lambda c: math.prod(c.k)),
     ),
     Mistake(
         "same window for all",
