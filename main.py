@@ -46,7 +46,7 @@ class Outcome:
     @property
     def is_unwritten(self) -> bool:
         """Whether nothing but a block that is not written yet was in the way."""
-        return self.failure is not None and self.failure.part is not None
+        return self.failure is not None and self.failure.part is not None and not self.failure.is_begun
 
 
 def _optional() -> str:
@@ -58,9 +58,10 @@ def _optional() -> str:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--question", nargs="+", metavar="PART", default=[],
+        "parts", nargs="*", metavar="PART",
         help=f"the parts to run, of {', '.join(HOMEWORK.runnable)} (default: all{_optional()})",
     )  # fmt: skip
+    parser.add_argument("--question", nargs="+", metavar="PART", default=[], help="the same")
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",
         help="gpt2, bundled, or a folder of checkpoints/ (default: %(default)s)",
@@ -83,7 +84,7 @@ def main() -> int:
     args = parse_arguments()
     if args.seed is not None and not 0 <= args.seed < 2**63:
         raise ConfigError(f"--seed {args.seed}: must lie between 0 and 2**63 - 1")
-    chosen = HOMEWORK.chosen(args.question)
+    chosen = HOMEWORK.chosen([*args.parts, *args.question])
     student_code.check_folder(args.questions, HOMEWORK.question_files)
     name = HOMEWORK.find_model(args.model)
     share_processors()
@@ -116,9 +117,10 @@ def print_replaced(before: record.Record, chosen: Sequence[str], settings: Setti
     replaced = [number for number, then in made_with.items() if then != now]
     if replaced:
         then = " or ".join(sorted({made_with[number] for number in replaced}))
+        was, them = ("was", "it") if len(replaced) == 1 else ("were", "them")
         print(
-            f"note: {', '.join(replaced)} in {shown(out)} was made with {then}; this run replaces it by what it makes "
-            f"with {now} (--out FOLDER would keep both)"
+            f"note: {', '.join(replaced)} in {shown(out)}/ {was} made with {then}; this run replaces {them}, where it "
+            f"succeeds, by what it makes with {now} (--out FOLDER would keep both)"
         )
 
 
@@ -133,6 +135,8 @@ def run_part(part: Part, run: "Run", settings: Settings, out: Path) -> Outcome:
         state = "wrong"
         print(f"{part.number}: {error}\n", file=sys.stderr)
     except (Exception, SystemExit) as error:
+        if student_code.has_quit_debugger(error):
+            sys.exit(f"{part.number}: stopped in the debugger")
         failure = student_code.failure(error, run.questions)
         if failure is None:
             raise
@@ -149,16 +153,17 @@ def failure_state(part: Part, failure: student_code.Failure) -> str:
     """One or three words for the table."""
     if failure.part is None:
         return "raised an error"
+    if failure.part == part.number and failure.is_begun:
+        return "wrong"
     state = "not written yet" if failure.part == part.number else f"needs {failure.part} first"
     return f"{state} (bonus)" if part.bonus else state
 
 
 def print_next_step(failure: student_code.Failure, args: argparse.Namespace) -> None:
-    file, _, line = failure.place.rpartition(":")
     model = f" --model {args.model}" if args.model != DEFAULT_MODEL else ""
     folder = f" --questions {shown(args.questions)}" if args.questions.resolve() != QUESTIONS else ""
     print(
-        f"\nnext: write {failure.part} in {file}, line {line}, then: "
+        f"\nnext: write {failure.part} in {student_code.spelled(failure.place)}, then: "
         f"python main.py{model}{folder} --question {failure.part}"
     )
 
@@ -171,6 +176,9 @@ def print_failure(part: Part, failure: student_code.Failure, state: str) -> None
         hint = hint_of(diagnose_exception(failure.error, failure.line))
         text = failure.text + (f"\nhint: {hint}" if hint else "")
         print(f"{part.number}: your code raised an error:\n{text}\n", file=sys.stderr)
+    elif failure.is_begun:
+        place = student_code.spelled(failure.place)
+        print(f"{part.number}: {place}: {student_code.left_line(failure.part)}\n", file=sys.stderr)
     else:
         print(f"{part.number}: {state}: {failure.place}", file=sys.stderr)
 

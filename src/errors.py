@@ -99,7 +99,7 @@ class CallFailed(GradingError):
 
     Attributes:
         reason: why, in words that never depend on the arguments; safe to show for a hidden test
-        details: the student's own traceback or output; for visible tests only
+        details: the student's own traceback or output, or the place of the block; for visible tests only
         part: the number of the part whose block is not written yet, where that is the reason
         timed_out: whether the call had to be stopped
         needs_terminal: whether it waited for somebody at a terminal
@@ -183,6 +183,6 @@ def run_command(main: Callable[[], int | str]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was finished before is complete", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:  # those of this project say why
+        print(f"\n{str(interrupt) or 'interrupted; what was finished before is complete'}", file=sys.stderr)
         sys.exit(130)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from src.errors import HomeworkError, UserError
 from src.files import ROOT, shown, write_file
-
-START, END = "### START CODE HERE ###", "### END CODE HERE ###"
+from src.grading.student_code import END, START
 
 
 def stub(source: str, name: str = "the answer") -> str:

@@ -107,7 +107,7 @@ class LocalWorker:
             return worker.returned(call, self._plugin, questions, self._channel)
         except (Exception, SystemExit) as error:
             if worker.missing_terminal(error) == BREAKPOINT:
-                raise KeyboardInterrupt from None
+                raise KeyboardInterrupt("stopped in the debugger") from None
             raise call_failed(self._runner.homework, worker.raised(error, questions, all_frames=True)) from None
 
     def printed(self) -> str:

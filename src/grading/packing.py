@@ -14,6 +14,7 @@ from src.files import ROOT, write_file
 from src.grading.homework import Homework, Part
 from src.grading.record import RECORD, Record, read_record
 from src.grading.results import has_hidden_tests, points_of
+from src.grading.student_code import left_line
 from src.grading.submission import Problem, artifact_problems, source_problem, unwritten_blocks
 
 
@@ -80,9 +81,9 @@ def _part_notes(homework: Homework, root: Path, problems: Sequence[Problem], pac
     """What each part lacks, and what the part is worth."""
     yield from (f"note: {problem}" for problem in problems if problem.part is None)
     blocks = {
-        number: f"questions/{name}, line {line}"
+        number: (f"questions/{name}, line {block.number}", block.is_begun)
         for name in homework.question_files
-        for number, line in unwritten_blocks((root / "questions" / name).read_bytes()).items()
+        for number, block in unwritten_blocks((root / "questions" / name).read_bytes()).items()
     }
     own = {number: [problem for problem in problems if problem.part == number] for number in homework.numbers}
     lacking = [number for number in homework.numbers if number in blocks or own[number]]
@@ -91,7 +92,9 @@ def _part_notes(homework: Homework, root: Path, problems: Sequence[Problem], pac
         worth = points[number].total if has_hidden_tests(homework) else 2 * points[number].visible
         name = _name(homework.part(number), worth)
         if number in blocks:
-            yield f"note: {name} is not written yet and earns nothing: {blocks[number]}"
+            place, is_begun = blocks[number]
+            state = "is not written yet and earns nothing"
+            yield f"note: {name}: {place}: {left_line(number)}" if is_begun else f"note: {name} {state}: {place}"
             continue
         yield f"note: {name} is not complete in submit/; {own[number][0].remedy}"
         for problem in own[number]:

@@ -194,8 +194,7 @@ class PartTest(unittest.TestCase):
 
     def _call_failed(self, input: str, function: str, failed: CallFailed) -> PointsLost:
         if failed.part is not None:
-            reason = f"{failed.part}: {failed.reason}"
-            return PointsLost(input, "", f"{reason}: {failed.details}", reason=reason, returned=False)
+            return PointsLost(input, "", failed.details, reason=failed.reason, returned=False)
         if failed.needs_terminal:
             reason = f"{failed.reason}; run: python grader.py --debug {self.part}"
             return PointsLost("", "", reason, reason=reason, returned=False)

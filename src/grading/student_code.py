@@ -4,12 +4,14 @@ The folder is imported as the package `questions`, whatever its name, so that st
 answers can replace each other. Student code is untrusted: it may raise anything, also while it is imported.
 """
 
+import bdb
 import contextlib
 import functools
 import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import linecache
 import re
 import sys
 import traceback
@@ -22,6 +24,7 @@ from typing import Any
 from src.errors import StudentCodeError
 
 PACKAGE = "questions"
+START, END = "### START CODE HERE ###", "### END CODE HERE ###"  # the lines around a block
 _MOST_TENSORS, _MOST_CHARACTERS = 6, 80  # that are shown, and of each
 _PART_NUMBER = re.compile(r"\d+(\.\d+)?[a-z]?")
 
@@ -35,6 +38,7 @@ class Failure:
     text: str  # the traceback with the tensors of its last line, or the error alone
     error: str  # "TypeError: …"
     line: str  # of the student's code: the last that ran
+    is_begun: bool = False  # whether the block of `part` holds other code, too
 
 
 def check_folder(folder: Path, files: Sequence[str]) -> None:
@@ -92,12 +96,39 @@ def failure(error: BaseException, folder: Path, all_frames: bool = False) -> Fai
         return None
     place, line = f"{_relative(own[-1].filename)}:{own[-1].lineno}", own[-1].line or ""
     if isinstance(error, NotImplementedError) and _PART_NUMBER.fullmatch(str(error)):  # the line of a stub
-        return Failure(str(error), place, last_lines, last_lines, line)
+        is_begun = holds_other_code(linecache.getlines(own[-1].filename), own[-1].lineno or 0)
+        return Failure(str(error), place, last_lines, last_lines, line, is_begun)
     trace.stack = traceback.StackSummary.from_list(trace.stack[trace.stack.index(own[0]) :] if all_frames else own)
     trace.__cause__ = trace.__context__ = None
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if inside(frame.f_code.co_filename)]
     text = "".join(trace.format()).rstrip() + (_tensors(frames[-1], line) if frames else "")
     return Failure(None, place, text, last_lines, line)
+
+
+def has_quit_debugger(error: BaseException) -> bool:
+    """Whether `error` comes of a debugger that was quit, which Python 3.14 does by sys.exit()."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, bdb.BdbQuit) or any(frame.f_globals.get("__name__") in ("bdb", "pdb") for frame in frames)
+
+
+def holds_other_code(lines: Sequence[str], number: int) -> bool:
+    """Whether the block around a stub's line, which has this number among the `lines` of a file, holds other code."""
+    _, start, before = "".join(lines[: number - 1]).rpartition(START)
+    after, end, _ = "".join(lines[number:]).partition(END)
+    if not (start and end) or END in before or START in after:
+        return False  # the marks are gone
+    return any(line.strip() and not line.strip().startswith("#") for line in (before + after).splitlines())
+
+
+def left_line(part: str) -> str:
+    """What to say where a block holds other code besides the line of its stub."""
+    return f'your block still has the line raise NotImplementedError("{part}"); delete it'
+
+
+def spelled(place: str) -> str:
+    """`place`, which is file:line, in words."""
+    file, _, line = place.rpartition(":")
+    return f"{file}, line {line}"
 
 
 def _tensors(frame: FrameType, line: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from src.errors import RecordError
 from src.grading.homework import Homework, Part
 from src.grading.record import RECORD, PartRecord, Record, code_hash, read_record
+from src.grading.student_code import holds_other_code
 
 _UNREADABLE = (SyntaxError, ValueError, MemoryError, RecursionError)  # what parsing a student's source may raise
 
@@ -109,15 +110,24 @@ def source_problem(homework: Homework, path: Path) -> str | None:
     return None
 
 
-def unwritten_blocks(source: bytes) -> dict[str, int]:
-    """The part of each block in a student's source that is not written yet → its line.
+@dataclass(frozen=True)
+class StubLine:
+    """The line that the stub of a block has, and the written block should not have."""
+
+    number: int
+    is_begun: bool  # whether the block holds other code, too
+
+
+def unwritten_blocks(source: bytes) -> dict[str, StubLine]:
+    """The part of each block in a student's source that still has the line of its stub → this line.
 
     Raises:
         SyntaxError: the source is not Python.
     """
+    lines = source.decode(errors="replace").splitlines(keepends=True)
     raises = [node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise)]
     return {
-        str(call.args[0].value): call.lineno
+        str(call.args[0].value): StubLine(call.lineno, holds_other_code(lines, call.lineno))
         for call in raises
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "NotImplementedError"
         if call.args and isinstance(call.args[0], ast.Constant)

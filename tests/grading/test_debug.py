@@ -39,7 +39,7 @@ def test_a_breakpoint_stops_in_ones_own_file(tmp_path):
     assert NOTICE in process.stdout
     assert re.search(rf"> {re.escape(str(folder))}/sample\.py\(\d+\)sample\(\)\n", process.stdout)
     assert re.search(r"^\(Pdb\) torch\.Size\(\[\d+, \d+\]\)$", process.stdout, re.M)
-    assert process.stderr.strip() == "interrupted; what was finished before is complete"
+    assert process.stderr.strip() == "stopped in the debugger"
     assert process.returncode == 130
 
 

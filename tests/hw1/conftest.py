@@ -20,9 +20,9 @@ ANSWERS = "staff/hw1/solution"
 PLAIN = {**os.environ, "PYTHONIOENCODING": "utf-8"}
 
 
-def run_main(*arguments, cwd=ROOT, model="bundled") -> subprocess.CompletedProcess:
+def run_main(*arguments, cwd=ROOT, model="bundled", stdin="") -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "main.py", *(("--model", model) if model else ()), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=PLAIN, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, cwd=cwd, env=PLAIN, input=stdin, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,8 @@ LINES = {
     "other type of numbers": ("last.double() @ torch.ones(last.size(1), 1)",),
     "other device": ("last + torch.ones(1, device='meta')",),
     "needs a gradient": ("torch.ones(2, requires_grad=True).numpy()",),
+    "return missing": ("raise ValueError('temperature_horizon is 1, but must be 1 or 2')",),
+    "name of the result missing": ("logits[0, 0] = scaled",),
     "import missing": ("F.softmax(last, -1)", "np.log(last)"),
     "no self": ("self.model(text)",),
     "value before assignment": ("probs = probs / 2",),
@@ -154,6 +156,18 @@ def test_describing_locals_runs_no_code_of_theirs(tmp_path, tiny_model, tiny_con
 
 
 # --- where students see it ---
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part", "hint"),
+    [
+        ("return logits / temp", "logits = logits / temp", "6.6", "the block of 6.6 ends without return; return the scaled"),
+        ("scaled = ", "scales = ", "6.7", "the block of 6.7 must leave its result in `scaled`"),
+    ],
+)  # fmt: skip
+def test_a_block_that_leaves_no_result_is_told(tmp_path, old, new, part, hint):
+    results = graded(varied(tmp_path / "mine", "sample.py", (old, new)), tmp_path / "results.json", part)
+    assert f"hint: {hint}" in results["tests"][0]["output"]
 
 
 def test_grader_and_main_show_tensors_and_hint(tmp_path):

@@ -34,6 +34,15 @@ def test_the_stubs_get_none_and_each_block_is_named(tmp_path):
         assert f"{part}: the block is not written yet: questions/" in first["output"]
 
 
+def test_a_stubs_line_that_was_left_in_a_block_is_named(tmp_path):
+    change = ("return token", 'raise NotImplementedError("6.4")\n        return token')
+    results = graded(varied(tmp_path / "mine", "likelihood.py", change), tmp_path / "results.json", "6.4")
+    problem = 'your block still has the line raise NotImplementedError("6.4"); delete it'
+    visible, _, hidden, _ = (test["output"] for test in results["tests"])
+    assert f"\ngot: questions/likelihood.py, line 26: {problem}" in visible
+    assert hidden.splitlines()[-1] == f"6.4: {problem}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -69,14 +69,23 @@ def test_an_experiment_keeps_the_other_parts(full_run, tmp_path):
     out = shutil.copytree(full_run[0], tmp_path / "submit")
     process = run_main("--questions", ANSWERS, "--out", out, "--question", "6.7", "--seed", "1")
     assert process.returncode == 0
-    assert (
-        f"note: 6.7 in {out.as_posix()} was made with {BUNDLED}, seed 20190929; this run replaces it" in process.stdout
-    )
+    assert f"note: 6.7 in {out.as_posix()}/ was made with {BUNDLED}, seed 20190929; this run" in process.stdout
     name = FILES["6.7"][0]
     assert (out / name).read_bytes() != (full_run[0] / name).read_bytes()
     before, after = (json.loads((folder / RECORD).read_text())["parts"] for folder in (full_run[0], out))
     assert {number for number in FILES if after[number] != before[number]} == {"6.7"}
     assert after["6.7"]["made_with"] == {**before["6.7"]["made_with"], "seed": 1}
+
+
+def test_the_note_on_other_settings_promises_nothing(full_run, tmp_path):
+    """It comes before the run, which may fail."""
+    out = shutil.copytree(full_run[0], tmp_path / "submit")
+    process = run_main("--out", out, "--question", "6.3", "6.4", "--seed", "1")
+    assert process.stdout.splitlines()[0] == (
+        f"note: 6.3, 6.4 in {out.as_posix()}/ were made with {BUNDLED}, seed 20190929; this run replaces them, where it "
+        f"succeeds, by what it makes with {BUNDLED}, seed 1 (--out FOLDER would keep both)"
+    )
+    assert (out / SAMPLES.name).read_bytes() == (full_run[0] / SAMPLES.name).read_bytes()
 
 
 def test_a_part_that_fails_keeps_its_record(full_run, questions, tmp_path):
@@ -88,6 +97,13 @@ def test_a_part_that_fails_keeps_its_record(full_run, questions, tmp_path):
 
 def test_parts_may_be_separated_by_commas(tmp_path):
     process = run_main("--out", tmp_path / "submit", "--question", "6.3,6.7", "6.4")
+    assert process.returncode == 0
+    assert re.findall(r"^(6\.\d) +\d", process.stdout, re.M) == ["6.3", "6.4", "6.7"]
+
+
+def test_parts_may_be_named_without_an_option(tmp_path):
+    """As for grader.py."""
+    process = run_main("6.3", "6.7,6.4", "--out", tmp_path / "submit")
     assert process.returncode == 0
     assert re.findall(r"^(6\.\d) +\d", process.stdout, re.M) == ["6.3", "6.4", "6.7"]
 
@@ -125,6 +141,25 @@ def test_a_part_that_needs_another_one_says_which(questions, tmp_path):
     assert process.returncode == 0
     assert "6.5: needs 6.4 first: " in process.stderr
     assert "next: write 6.4 in " in process.stdout
+
+
+def test_a_stubs_line_that_was_left_in_a_block_is_named(questions, tmp_path):
+    change(questions / "likelihood.py", "return token", 'raise NotImplementedError("6.4")\n        return token')
+    process = run_main("--questions", questions, "--out", tmp_path / "submit", "--question", "6.4", "6.5")
+    place = f"{(questions / 'likelihood.py').as_posix()}, line 26"
+    says = f'{place}: your block still has the line raise NotImplementedError("6.4"); delete it'
+    assert process.stderr.split("\n\n") == [f"6.5: {says}", f"6.4: {says}", ""]
+    assert re.search(r"^6\.4 .* wrong +nothing\n6\.5 .* needs 6\.4 first +nothing$", process.stdout, re.M)
+    assert "next:" not in process.stdout
+    assert process.returncode == 1
+
+
+def test_quitting_the_debugger_ends_the_run(questions, tmp_path):
+    change(questions / "sample.py", "past = None", "past = None; breakpoint()")
+    process = run_main("--questions", questions, "--out", tmp_path / "submit", stdin="p length\nq\n")
+    assert "(Pdb) 256\n" in process.stdout
+    assert process.stderr == "6.3: stopped in the debugger\n"
+    assert process.returncode == 1
 
 
 def test_an_error_shows_the_own_traceback_and_the_rest_runs(questions, tmp_path):

@@ -123,6 +123,16 @@ def test_an_unwritten_part_is_named_with_what_it_costs(checkout):
     assert "6.7" not in process.stdout
 
 
+def test_a_stubs_line_in_a_written_block_is_named(checkout):
+    change(
+        checkout / "questions/sample.py",
+        "return logits / t",
+        'raise NotImplementedError("6.6")\n        return logits / t',
+    )
+    says = r"^note: 6\.6 .* points\): questions/sample\.py, line \d+: your block still has the line raise Not.*; delete it$"
+    assert re.search(says, make_submission(checkout).stdout, re.M)
+
+
 def test_the_starter_says_the_same_points(checkout):
     """The starter has no hidden tests; they are worth as many points as the visible ones."""
     shutil.rmtree(checkout / "staff")

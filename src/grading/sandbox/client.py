@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from src.errors import CallFailed, ProtocolError, SandboxError, printable
-from src.grading import dependencies
+from src.grading import dependencies, student_code
 from src.grading.homework import Homework
 from src.grading.sandbox.memory import MemoryLimit
 from src.grading.sandbox.messages import (
@@ -242,8 +242,13 @@ def _first_lines(text: str) -> str:
 def call_failed(homework: Homework, message: Raised) -> CallFailed:
     """What came of a call that raised an error, which `message` describes."""
     known = message.part in homework.all_numbers and _PLACE.fullmatch(message.text)
+    if known and message.is_begun:
+        problem = student_code.left_line(str(message.part))
+        details = f"{student_code.spelled(message.text)}: {problem}"
+        return CallFailed(f"{message.part}: {problem}", details, message.part)
     if known:
-        return CallFailed(NOT_WRITTEN, message.text, message.part)
+        reason = f"{message.part}: {NOT_WRITTEN}"
+        return CallFailed(reason, f"{reason}: {message.text}", message.part)
     if message.type_name in (BREAKPOINT, INPUT):
         return CallFailed(f"{message.type_name} does not work in the grader's sandbox", needs_terminal=True)
     reasons = {

@@ -137,6 +137,7 @@ class Raised(Message):
     part: str | None  # the part whose block is not written yet, where that is the reason
     error: str = ""  # the error alone, "TypeError: …"
     line: str = ""  # of the student's code: the last that ran
+    is_begun: bool = False  # whether the block of `part` holds other code, too
 
 
 @dataclass(frozen=True)

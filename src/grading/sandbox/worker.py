@@ -16,7 +16,6 @@ import os
 import random
 import socket
 import sys
-import traceback
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -201,10 +200,9 @@ def _no_breakpoint(*_: object, **__: object) -> None:
 def missing_terminal(error: BaseException) -> str | None:
     """BREAKPOINT or INPUT, if `error` comes of a debugger that was quit, or of input() at the end of the input.
 
-    Without a terminal, pdb reads the end of its input and quits; in Python 3.14, it then calls sys.exit().
+    Without a terminal, pdb reads the end of its input and quits.
     """
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    if isinstance(error, bdb.BdbQuit) or any(frame.f_globals.get("__name__") in ("bdb", "pdb") for frame in frames):
+    if student_code.has_quit_debugger(error):
         return BREAKPOINT
     return INPUT if isinstance(error, EOFError) and str(error) == "EOF when reading a line" else None
 
@@ -224,7 +222,7 @@ def raised(error: BaseException, questions: Path, all_frames: bool = False) -> R
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG):
         name = DISK_FULL
     own = (_anonymous(failure.error, questions), _anonymous(failure.line, questions)) if failure else ("", "")
-    return Raised(name, _anonymous(text, questions), part, *own)
+    return Raised(name, _anonymous(text, questions), part, *own, is_begun=bool(failure and failure.is_begun))
 
 
 def _anonymous(text: str, questions: Path) -> str:

@@ -227,6 +227,16 @@ EXCEPTIONS = (
     ),
     # --- Python ---
     Mistake(
+        "return missing",
+        "the block of 6.6 ends without return; return the scaled logits",
+        (_says("ValueError: temperature_horizon is 1, but must be 1 or 2"),),
+    ),
+    Mistake(
+        "name of the result missing",
+        "the block of 6.7 must leave its result in `scaled`, which the lines after it use",
+        (_says(".*Error: .*'scaled'", r"= scaled$"),),
+    ),
+    Mistake(
         "import missing",
         "this module is not imported in this file; imports stand at its top",
         (_says("NameError: name '(torch|F|nn|np|numpy|math|random|copy|functools|itertools)' is not defined"),),
