@@ -26,7 +26,7 @@ from src.model.gpt2 import GPT2
 TEMPERATURE, HORIZON = 0.9, 8
 CLIP, KL_SHARE, LEARNING_RATE = 3.0, 0.05, 1e-4
 HELD_OUT, TEXTS_EACH = 8, 16  # abstracts whose beginnings are continued to compare the ways to sample, and how often
-SAMPLES, LENGTH = 2560, 64  # texts drawn from p to train on, and the tokens of each
+SAMPLES, LENGTH = 2048, 64  # texts drawn from p to train on, and the tokens of each
 BATCH, EPOCHS = 32, 2
 MYOPIC = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # temperatures; the one at which horizon 1 is as diverse as q is added
 
