@@ -43,8 +43,8 @@ def starter_files(homework: Homework) -> tuple[str, ...]:
     """The files and folders of the repository that students get."""
     return (
         *_CORE, f"src/{homework.name}", "questions", "data", f"checkpoints/{BUNDLED}", "docs/temperature.png",
-        "docs/performance.md", "docs/speed.png", "docs/long-horizon.md", "docs/long_horizon.png", "main.py", "grader.py",
-        "config.yml", "environment.yml", "environment_cuda.yml", "requirements.txt", "pyproject.toml",
+        "docs/performance.md", "docs/speed.png", "docs/long-horizon.md", "docs/long_horizon.png", "main.py",
+        "grader.py", "config.yml", "environment.yml", "environment_cuda.yml", "requirements.txt", "pyproject.toml",
         "make_submission.sh", "Makefile", "README.md", "LICENSE", ".gitignore", ".gitattributes", ".vscode/launch.json",
         *handout_files(homework),
     )  # fmt: skip
