@@ -115,6 +115,7 @@ def test_question_7_runs_where_it_is_asked_for(tmp_path):
     assert {path.name for path in out.iterdir()} == {LONG_HORIZON.name, RECORD}
     assert LONG_HORIZON.problem(out / LONG_HORIZON.name) is None
     assert "of q trained with your loss: 0.000" in process.stdout
+    assert "20,000 such chains end fit p_T" in process.stdout
     assert set(json.loads((out / RECORD).read_text())["parts"]["7.1"]["code"]) == {"long_horizon.py"}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from src.hw1.evidence import fits
 from src.hw1.long_horizon import metropolis, training
 from src.hw1.long_horizon.joint import LENGTH, TOKENS, Joint, kl
 from src.hw1.oracle import TableModel
@@ -13,7 +14,7 @@ from src.hw1.run import Run
 
 MODEL_SEED = 3  # of the small model: with it, each further token ahead helps, which is not so for every model
 TEMPERATURE = 0.5
-STEPS = 24  # of Metropolis-Hastings
+STEPS, CHAINS = 24, 20_000  # of Metropolis-Hastings
 TEMPERATURES = tuple(np.geomspace(0.25, 4, 41).tolist())  # for log Z(T)
 FILE = "long_horizon.py"
 
@@ -25,6 +26,7 @@ class Study:
     by_horizon: tuple[float, ...]  # of q_h, for h = 1, ..., n
     trained: float
     by_step: tuple[float, ...]  # of a chain of Metropolis-Hastings after 0, 1, ... steps
+    chains_fit: bool  # whether the texts at which CHAINS chains end are as samples of p_T should be
     log_z: tuple[float, ...]  # at each of TEMPERATURES
 
 
@@ -45,10 +47,12 @@ def study(run: Run) -> Study:
     steps = run.progress(range(training.STEPS), "training q", "step")
     q = training.train(p, _loss(run), TEMPERATURE, steps, run.seed)
     chain = metropolis.distributions(p, _accept(run), TEMPERATURE, STEPS)
+    counts = metropolis.run_chains(p, _accept(run), TEMPERATURE, CHAINS, range(STEPS), run.seed)
     return Study(
         tuple(kl(scaled, p.scaled_ahead(TEMPERATURE, h).log_p) for h in range(1, p.length + 1)),
         kl(scaled, q.log_p),
         tuple(kl(scaled, log_p) for log_p in chain),
+        fits(counts.reshape(-1), np.exp(scaled).reshape(-1)),
         tuple(map(p.log_z, TEMPERATURES)),
     )
 
@@ -57,9 +61,11 @@ def lines_of(found: Study) -> list[str]:
     """The numbers, for the terminal."""
     horizons = ", ".join(f"{abs(value):.4f} (h = {h})" for h, value in enumerate(found.by_horizon, start=1))
     chain = f"of Metropolis-Hastings after {STEPS} steps: {found.by_step[-1]:.4f}"
+    verdict = "fit" if found.chains_fit else "do not fit"
     return [
         f"KL(p_T ‖ q) at T = {TEMPERATURE}, for {TOKENS} tokens and texts of {LENGTH}: {horizons}",
         f"of q trained with your loss: {found.trained:.4f}; {chain}",
+        f"the texts at which {CHAINS:,} such chains end {verdict} p_T (chi-square test)",
     ]
 
 
