@@ -76,7 +76,8 @@ class Mutation:
         """With `only`, the mutants of that part."""
         self.verdicts: list[Verdict] = []
         self._subject = subject
-        self._mutants = [m for path in sorted(subject.solution.glob("*.py")) for m in mutants_of(path)]
+        files = sorted(subject.homework.question_files)
+        self._mutants = [m for name in files for m in mutants_of(subject.solution / name)]
         graded = subject.homework.numbers  # an optional part has no points that a mutant could lose
         self._mutants = [m for m in self._mutants if m.part in graded and only in ("", m.part)]
         self._checked = load_checked(subject)

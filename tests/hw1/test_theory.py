@@ -159,3 +159,12 @@ def test_unwritten_results_are_one_line(tmp_path):
     lines = graded(folder, tmp_path / "results.json", "1", "3")["stdout"].splitlines()
     assert lines[0] == "not written yet in theory.py: 1a, 3.3"
     assert lines[2].startswith("part")
+
+
+def test_the_page_names_each_result_and_how_to_check_it(tmp_path):
+    folder, page = written(tmp_path / "questions", {"3.3": "return k.prod()"}), tmp_path / "results.html"
+    (folder / "sample.py").write_text("", encoding="utf-8")
+    graded(folder, tmp_path / "results.json", "3", "--html", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert "3.3 Parameters of a Bayesian network" in text
+    assert "python grader.py 3.3" in text

@@ -58,7 +58,7 @@ def test_small_changes_are_generated(change, tmp_path):
 
 
 def test_no_change_is_generated_twice_and_none_changes_nothing():
-    for path in SUBJECT.solution.glob("*.py"):
+    for path in (SUBJECT.solution / name for name in SUBJECT.homework.question_files):
         sources = [ast.dump(ast.parse(mutant.source)) for mutant in mutants_of(path)]
         assert len(set(sources)) == len(sources) > 0
         assert ast.dump(ast.parse(path.read_text(encoding="utf-8"))) not in sources
