@@ -53,7 +53,8 @@ def to_pdf(markdown: str, source: Source, pictures: Path, note: str = "") -> byt
         ) from None
     if warnings:
         raise HandoutError(f"{TEMPLATE.parent.name}: Typst warns: {_first_lines(warnings[0].diagnostic)}")
-    return bytes(pdf)
+    assert isinstance(pdf, bytes)
+    return pdf
 
 
 def pandoc(markdown: str, to: str, source: Source, from_: str = "markdown") -> str:
@@ -74,11 +75,12 @@ def pandoc(markdown: str, to: str, source: Source, from_: str = "markdown") -> s
 def _explained(warning: str, source: Source) -> HandoutError:
     """What pandoc says, with the line of the source that it is about, if it quotes a formula."""
     formula = re.search(r"Could not convert TeX math (.*?)(?:, rendering as TeX|$)", warning, re.S)
-    for text in source.texts() if formula else ():
-        index = _without_spaces(text.text).find(_without_spaces(formula[1]))
+    quoted = formula[1].strip() if formula else ""
+    for text in source.texts() if quoted else ():
+        index = _without_spaces(text.text).find(_without_spaces(quoted))
         if index >= 0:
             place = Place(text.place.path, text.place.line + line_of(index, text.text, _without_spaces) - 1)
-            return place.error(f"the formula {formula[1].strip()[:60]} cannot be converted; write it in plain LaTeX")
+            return place.error(f"the formula {quoted[:60]} cannot be converted; write it in plain LaTeX")
     return HandoutError(f"pandoc refuses the text: {' '.join(warning.split())[:300]}")
 
 

@@ -129,7 +129,9 @@ def read_source(folder: Path) -> Source:
     paths = sorted(folder.glob("*.md"))
     if not paths:
         raise HandoutError(f"{shown(folder)}: holds no Markdown; write the handout's source there")
-    keys, introduction, questions = {}, [], []
+    keys: dict[str, str] = {}
+    introduction: list[Text] = []
+    questions: list[Question] = []
     for path in paths:
         lines = path.read_text(encoding="utf-8").splitlines()
         first = 0
@@ -176,7 +178,8 @@ def _keys(path: Path, lines: list[str]) -> tuple[dict[str, str], int]:
 
 def _items(path: Path, lines: list[str], first: int) -> Iterator[Text | Question]:
     """The headings with a number, and the texts and blocks between them."""
-    block, start, collected, in_code = "", first, [], False
+    block, start, in_code = "", first, False
+    collected: list[str] = []
     for index in range(first, len(lines)):
         line, place = lines[index], Place(path, index + 1)
         in_code ^= line.lstrip().startswith("```")
