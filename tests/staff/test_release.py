@@ -16,7 +16,7 @@ from src.model.config import BUNDLED
 from staff import release
 from tests.answers import FULL, POINTS, SOLUTION, graded, points
 
-VISIBLE = {number: each.visible for number, each in POINTS.items()}
+VISIBLE = {number: POINTS[number].visible for number in HOMEWORK.numbers}
 HIDDEN_TESTS = ROOT / "staff" / "hw1" / "hidden_tests.py"
 STARTER_ZIP = HOMEWORK.starter_name
 HIDDEN_LINE = next(line for line in HIDDEN_TESTS.read_text(encoding="utf-8").splitlines() if "TableModel(13" in line)
