@@ -73,6 +73,9 @@ class ThisProcess:
         assert isinstance(answer, expected)
         return answer
 
+    def prepare(self, question: Message) -> None:
+        """Nothing: one submission is graded here."""
+
 
 class LocalWorker:
     """Calls student code in this process, and has what tests use of a `WorkerClient`."""

@@ -96,6 +96,9 @@ class Runner(Protocol):
     def ask(self, question: Message, expected: type[M]) -> M:
         """What this project's own code answers about the model."""
 
+    def prepare(self, question: Message) -> None:
+        """Compute once what workers will be asked for each submission, where several are graded."""
+
 
 @dataclass
 class Grading:

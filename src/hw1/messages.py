@@ -23,6 +23,13 @@ class GPT2Model(Reference):
 
 
 @dataclass(frozen=True)
+class Remember(Message):
+    """Submissions will be asked again what the bundled GPT-2 makes of `ids` (1, T)."""
+
+    ids: Ids
+
+
+@dataclass(frozen=True)
 class GPT2Config(Reference):
     """Its config."""
 

@@ -28,6 +28,7 @@ from src.hw1.messages import (
     LocalModel,
     LogitsAnswer,
     ReadSubmit,
+    Remember,
     RemoteConfig,
     RemoteModel,
     RemotePast,
@@ -38,6 +39,7 @@ from src.hw1.messages import (
     TableRefusal,
     Trainable,
 )
+from src.hw1.remembering import remember
 from src.hw1.table import Table
 from src.model import checkpoint
 from src.model.codec import Codec
@@ -134,6 +136,7 @@ class Worker(WorkerPlugin):
 
     answers_to = (Encode, AskLogits)
     reads = (ReadSubmit,)
+    prepares = (Remember,)
 
     @property
     def homework(self) -> Homework:
@@ -158,6 +161,9 @@ class Worker(WorkerPlugin):
         with torch.inference_mode():
             logits, _ = self._model(as_tensor(question.ids))
         return LogitsAnswer(logits.float().numpy())
+
+    def prepare(self, question: Remember) -> None:
+        remember(self._model, as_tensor(question.ids))
 
     def resolve(self, reference: Reference, channel: Channel) -> Any:
         match reference:

@@ -55,7 +55,7 @@ def equal(a, b) -> bool:
         Returned("plain", "float", float("-inf"), False, False, ()),
         Raised("ValueError", "lone surrogate: \ud800", None),
         StartWorker("student", "/q", "/h", True, None, False, ("/a", "/b"), (), ("/p",), ("src.x",), Limits()),
-        EndWorker(7, 0.5),
+        EndWorker(7, 0.5, False),
     ],
 )
 def test_a_message_arrives_as_it_was_sent(pair, message):
@@ -63,7 +63,7 @@ def test_a_message_arrives_as_it_was_sent(pair, message):
 
 
 def test_a_whole_number_may_stand_for_a_float(pair):
-    assert crossed(pair, EndWorker(7, 2)).patience == 2.0
+    assert crossed(pair, EndWorker(7, 2, True)).patience == 2.0
 
 
 def test_what_has_no_declared_type_cannot_be_sent(pair):
@@ -73,7 +73,7 @@ def test_what_has_no_declared_type_cannot_be_sent(pair):
 
 def test_a_message_of_another_class_is_refused(pair):
     with pytest.raises(ProtocolError, match="expected Returned or Raised"):
-        crossed(pair, EndWorker(1, 0.0), Returned, Raised)
+        crossed(pair, EndWorker(1, 0.0, False), Returned, Raised)
 
 
 def test_an_array_of_another_type_is_refused(pair):
@@ -106,7 +106,7 @@ RETURNED = (
         RETURNED.replace('"requires_grad": false', '"requires_grad": 0') % "1",
         RETURNED % "[1]",
         RETURNED % '{"op": "Thing", "ids": 1}',
-        RETURNED % '{"op": "EndWorker", "process": 1, "patience": 0.0}',
+        RETURNED % '{"op": "EndWorker", "process": 1, "patience": 0.0, "sweep": false}',
         RETURNED % ARRAY % ("float64", "[1]", "0"),
         RETURNED % ARRAY % ("uint8", "[1]", "4"),
         RETURNED % ARRAY % ("uint8", "[1]", "-1"),

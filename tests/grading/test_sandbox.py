@@ -204,7 +204,7 @@ FLOAT = {"kind": "plain", "dtype": "float", "value": 1.0, "requires_grad": False
     "reply",
     [
         Foreign("Thing"),
-        EndWorker(1, 0.0),
+        EndWorker(1, 0.0, False),
         Raised("ValueError", "text", "6.4"),
         Returned(**FLOAT, tensors=()),
         Returned(**FLOAT, tensors=(np.zeros(1), np.zeros(1))),

@@ -67,7 +67,7 @@ class WorkerClient:
     """One worker. After a call that raised no error and returned no value, its process has ended: start another."""
 
     def __init__(
-        self, homework: Homework, seed: int, channel: socket.socket, end: Callable[[float], int], place: Place
+        self, homework: Homework, seed: int, channel: socket.socket, end: Callable[[float, bool], int], place: Place
     ):
         self.channel = channel
         self.fresh = True  # whether the next call imports the student's files anew
@@ -212,7 +212,7 @@ class WorkerClient:
             how it ended by itself, if it did within `patience` seconds; negative for a signal
         """
         if self._status is None:
-            self._status = self._end(patience)
+            self._status = self._end(patience, not self.protections.seccomp)  # else it could start no processes
             self._broken = self._watch.stop() if self._watch is not None else None
             self.channel.close()
             self._place.output.wait()

@@ -24,7 +24,10 @@ from src.grading.sandbox.messages import (
     EndWorker,
     Forked,
     ForkServerReady,
+    Prepared,
     StartWorker,
+    Sweep,
+    Swept,
     Token,
 )
 from src.grading.sandbox.protocol import Message, receive, send
@@ -47,7 +50,7 @@ def serve(descriptor: int, module: str, model_name: str) -> None:
         workers: dict[int, _Worker] = {}  # by process id
         try:
             while True:
-                order: Message = receive(control, StartWorker, CompareModel, EndWorker)
+                order: Message = receive(control, StartWorker, CompareModel, EndWorker, Sweep, *plugin.prepares)
                 send(control, _carry_out(order, control, plugin, workers))
         except (EOFError, OSError):
             for process, worker in workers.items():
@@ -94,10 +97,16 @@ def _serve_as(start: StartWorker, channel: socket.socket, plugin: WorkerPlugin) 
 
 def _carry_out(order: Message, control: socket.socket, plugin: WorkerPlugin, workers: dict[int, _Worker]) -> Message:
     if isinstance(order, EndWorker):
-        return Ended(_end(order.process, order.patience, workers.pop(order.process).user))
+        user = workers.pop(order.process).user
+        return Ended(_end(order.process, order.patience, user if order.sweep else None))
+    if isinstance(order, Sweep):
+        _kill_all_of(order.user)
+        return Swept()
     if isinstance(order, CompareModel):
         return Compared(workers[order.process].model.is_unchanged())
-    assert isinstance(order, StartWorker)
+    if not isinstance(order, StartWorker):
+        plugin.prepare(order)
+        return Prepared()
     _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
     model = SharedModel(plugin.parameters() if order.watched else ())
     process = os.fork()
@@ -149,7 +158,7 @@ def _show_memory(channel: socket.socket) -> None:
 
 
 def _end(process: int, patience: float, user: int | None) -> int:
-    """End `process` and all that it started. Its exit status if it ends within `patience` seconds, or -9."""
+    """End `process`, and all that runs as `user`. Its exit status if it ends within `patience` seconds, or -9."""
     deadline = time.monotonic() + patience
     done, status = os.waitpid(process, os.WNOHANG)
     while not done and time.monotonic() < deadline:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from src.files import ROOT
 from src.grading.homework import Homework
 from src.grading.sandbox.client import START_SECONDS, start_error
 from src.grading.sandbox.memory import Group
-from src.grading.sandbox.messages import ForkServerReady
+from src.grading.sandbox.messages import ForkServerReady, Prepared
 from src.grading.sandbox.protocol import M, Message, receive, send
 
 _BOOT = (
@@ -57,6 +58,7 @@ class ForkServer:
                 env=worker_environment(), start_new_session=True,
             )  # fmt: skip
         self._control = ours
+        self._prepared: set[bytes] = set()  # questions
         self._is_ready = False
         self._began = time.monotonic()
 
@@ -86,6 +88,13 @@ class ForkServer:
                     break
                 self._start()
         raise start_error(self._log.read_text(errors="replace"))
+
+    def prepare(self, question: Message) -> None:
+        """Let it compute what workers will be asked, unless it has; see `WorkerPlugin.prepare`."""
+        key = pickle.dumps(question)
+        if key not in self._prepared:
+            self.ask(question, Prepared)
+            self._prepared.add(key)
 
     def close(self) -> None:
         """End it, and with it all of its workers."""

@@ -1,7 +1,7 @@
 """Every message between the grader, its fork server and its workers. A homework adds its own in `src/hwN/messages.py`.
 
-grader → fork server    StartWorker (with two descriptors), CompareModel, EndWorker
-fork server → grader    ForkServerReady, Forked, Compared, Ended
+grader → fork server    StartWorker (with two descriptors), CompareModel, EndWorker, Sweep, or what a homework `prepares`
+fork server → grader    ForkServerReady, Forked, Compared, Ended, Swept, Prepared
 worker → grader         Token (only where it connects by itself), WorkerReady, then Returned or Raised for each Call
 grader → worker         StartWorker (only where it connects by itself), Call
 grader → reader         Unpack
@@ -53,10 +53,23 @@ class StartWorker(Message):
 
 @dataclass(frozen=True)
 class EndWorker(Message):
-    """End a worker, and all that it started, after `patience` seconds to end by itself."""
+    """End a worker after `patience` seconds to end by itself, and all other processes of its process group."""
 
     process: int
     patience: float
+    sweep: bool  # and also all other processes of the worker's user
+
+
+@dataclass(frozen=True)
+class Sweep(Message):
+    """End all processes of `user`, who belongs to one grading alone."""
+
+    user: int
+
+
+@dataclass(frozen=True)
+class Swept(Message):
+    """They have ended."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,11 @@ class Compared(Message):
     """Whether it is."""
 
     is_unchanged: bool
+
+
+@dataclass(frozen=True)
+class Prepared(Message):
+    """What was asked for is ready for all workers that are started from now on."""
 
 
 @dataclass(frozen=True)

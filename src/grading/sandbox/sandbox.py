@@ -30,6 +30,8 @@ from src.grading.sandbox.messages import (
     EndWorker,
     Forked,
     StartWorker,
+    Sweep,
+    Swept,
     Token,
 )
 from src.grading.sandbox.output import Output
@@ -113,6 +115,9 @@ class Sandbox:
         for worker in (self._reference, self._spare):
             if worker is not None:
                 worker.end()
+        if self.user is not None and self._server is not None:
+            with contextlib.suppress(SandboxError):
+                self._server.ask(Sweep(self.user), Swept)
         if self.user is not None and self._weaknesses:
             remove_files_of(self.user)
         if self._own is not None:
@@ -165,6 +170,11 @@ class Sandbox:
                 known.clear()
             known[key] = answer
         return answer
+
+    def prepare(self, question: Message) -> None:
+        """Where a fork server serves several gradings: compute there, once, what workers will be asked in each."""
+        if self._server is not None and self._own is None:
+            self._server.prepare(question)
 
     def _asked(self, question: Message, expected: type[M]) -> M:
         self._reference = self._reference or self.start("reference")
@@ -226,9 +236,9 @@ class Sandbox:
             process = server.ask(order, Forked, (theirs.fileno(), output.descriptor)).process
         output.given()
 
-        def end(patience: float) -> int:
+        def end(patience: float, sweep: bool) -> int:
             try:
-                return server.ask(EndWorker(process, float(patience)), Ended).status
+                return server.ask(EndWorker(process, float(patience), sweep), Ended).status
             except SandboxError:
                 return -signal.SIGKILL
 
@@ -293,7 +303,7 @@ def _received_usage(channel: socket.socket) -> int | None:
 def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]:
     """A function that ends `process`, as `WorkerClient` wants it."""
 
-    def end(patience: float) -> int:
+    def end(patience: float, sweep: bool) -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(patience)
         process.kill()

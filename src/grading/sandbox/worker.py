@@ -56,6 +56,7 @@ class WorkerPlugin:
 
     answers_to: tuple[type[Message], ...] = ()  # what the grader may ask of a reference worker
     reads: tuple[type[Message], ...] = ()  # what it may ask of a reader
+    prepares: tuple[type[Message], ...] = ()  # what it may ask of a fork server
 
     @property
     def homework(self) -> Homework:
@@ -69,6 +70,9 @@ class WorkerPlugin:
     def answer(self, question: Any) -> Message:
         """The answer to one of `answers_to`, by this project's own code."""
         raise ProtocolError(f"no answer to {type(question).__name__}")
+
+    def prepare(self, question: Any) -> None:
+        """Compute once what all workers will be asked: one of `prepares`, in the fork server, before it forks them."""
 
     def resolve(self, reference: Reference, channel: Channel) -> Any:
         """The object for which `reference` stands; it may ask the grader over `channel`."""

@@ -1,12 +1,15 @@
 """The base of homework 1's tests, and the language models on which they try student code."""
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from src.grading.part_test import Mistakes, PartTest, Runner
 from src.grading.sandbox.client import Answerer
-from src.grading.sandbox.messages import Reference
+from src.grading.sandbox.messages import Argument, Reference, Returned
 from src.hw1.hints.exceptions import diagnose_exception
 from src.hw1.messages import (
     AskLogits,
@@ -18,6 +21,7 @@ from src.hw1.messages import (
     Ids,
     Logits,
     LogitsAnswer,
+    Remember,
 )
 from src.model.config import Config, model_config
 
@@ -79,6 +83,13 @@ class BundledGPT2:
 
 class GPT2Test(PartTest):
     """A test that may use the bundled GPT-2."""
+
+    def call(self, input: str, file: str, function: str, *arguments: Argument, **options: Any) -> Returned:
+        """As in `PartTest`. What GPT-2 is asked here, the next submissions are asked, too."""
+        for model, ids in itertools.pairwise(arguments):
+            if isinstance(model, GPT2Model) and isinstance(ids, np.ndarray) and len(ids) == 1:
+                self.grading.sandbox.prepare(Remember(ids))
+        return super().call(input, file, function, *arguments, **options)
 
     def explain(self, error: str, line: str) -> Mistakes:
         return diagnose_exception(error, line)
