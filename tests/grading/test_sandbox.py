@@ -216,7 +216,7 @@ def test_a_forged_reply_costs_the_call_and_nothing_else(reply, tmp_path):
     ours, theirs = socket.socketpair()
     output = Output(1000)
     output.given()
-    client = WorkerClient(HOMEWORK, 0, ours, lambda patience: 0, Place(tmp_path, output))
+    client = WorkerClient(HOMEWORK, 0, ours, lambda patience, sweep: 0, Place(tmp_path, output))
 
     def answer() -> None:
         with contextlib.suppress(OSError):  # the client may have closed the channel already

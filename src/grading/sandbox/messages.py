@@ -1,6 +1,6 @@
 """Every message between the grader, its fork server and its workers. A homework adds its own in `src/hwN/messages.py`.
 
-grader → fork server    StartWorker (with two descriptors), CompareModel, EndWorker, Sweep, or what a homework `prepares`
+grader → fork server    StartWorker (with two descriptors), CompareModel, EndWorker, Sweep, or what a homework prepares
 fork server → grader    ForkServerReady, Forked, Compared, Ended, Swept, Prepared
 worker → grader         Token (only where it connects by itself), WorkerReady, then Returned or Raised for each Call
 grader → worker         StartWorker (only where it connects by itself), Call

@@ -279,7 +279,7 @@ class Sandbox:
                 raise SandboxError("another program connected to the sandbox; run again")
             send(channel, order)
         except (OSError, EOFError, ProtocolError):
-            _ended_process(process)(5)
+            _ended_process(process)(5, False)
             raise start_error(output.text()) from None
         end = _ended_process(process)
         place = Place(Path(order.home), output, process.pid)
@@ -300,7 +300,7 @@ def _received_usage(channel: socket.socket) -> int | None:
     return descriptors[0] if descriptors else None
 
 
-def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float], int]:
+def _ended_process(process: "subprocess.Popen[bytes]") -> Callable[[float, bool], int]:
     """A function that ends `process`, as `WorkerClient` wants it."""
 
     def end(patience: float, sweep: bool) -> int:
