@@ -49,8 +49,7 @@ class Graders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for grader in self._all:
-            grader.close()
+        self.close()
 
     def ask(
         self, order: Mapping[str, Any], seconds: float, starter: tuple[str, ...] = (), owner: int | None = None
@@ -74,6 +73,11 @@ class Graders:
         self._is_stopped = True
         for grader in self._all:
             grader.process.kill()  # and with it dies its fork server, and all workers of that
+
+    def close(self) -> None:
+        """Let all of these processes end, and wait for them."""
+        for grader in self._all:
+            grader.close()
 
     @contextlib.contextmanager
     def _free(self, starter: tuple[str, ...], owner: int | None) -> Iterator["_Grader"]:

@@ -37,7 +37,7 @@ def _graders(homework: str) -> Graders:
     folder.chmod(0o711)
     graders = Graders("staff.grade_class.worker", homework, folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(graders.stop)
+    atexit.register(graders.close)
     return graders
 
 
