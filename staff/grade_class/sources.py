@@ -18,17 +18,19 @@ from pathlib import Path
 from src.files import ROOT
 from src.grading.homework import Homework
 from src.grading.part_test import PartTest
-from src.grading.results import test_classes
+from src.grading.results import SUBMIT, test_classes
 
 _PACKAGES = ("torch", "numpy", "tiktoken")  # on whose version a result may depend
 _ASKS = re.compile(r"\.reasons_of\(")
 
 
 def part_hashes(homework: Homework, model: str) -> dict[str, str]:
-    """Part → the hash of all that its results depend on, but for the submission and the seed."""
+    """Part that is graded → the hash of all that its results depend on, but for the submission and the seed."""
     shared = _shared_hash(homework, model)
     classes: dict[str, list[type[PartTest]]] = {}
     for cls in test_classes(homework):
+        if cls.part not in (*homework.numbers, SUBMIT):
+            continue  # an optional part, which counts for nothing
         classes.setdefault(cls.part, []).append(cls)
     own = {part: sorted({text for cls in of_part for text in _texts_of(cls)}) for part, of_part in classes.items()}
     found = {}
