@@ -117,4 +117,12 @@ def _result(future: "Future[dict[str, Any]]") -> dict[str, Any]:
 
 
 def _failure(error: str) -> dict[str, Any]:
-    return {"status": FAILED, "error": error, "notes": [], "blocks": {}, "seconds": 0.0, "tests": []}
+    return {
+        "status": FAILED,
+        "error": error,
+        "notes": [],
+        "blocks": {},
+        "seconds": 0.0,
+        "shown_seconds": 0,
+        "tests": [],
+    }

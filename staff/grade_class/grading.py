@@ -129,6 +129,7 @@ class Class:
             remark,
             tuple(whole["notes"]),
             whole["seconds"],
+            whole["shown_seconds"],
             tuple(tests),
             tuple(before),
             whole["blocks"],

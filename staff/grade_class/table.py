@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +28,7 @@ class Row:
     error: str = ""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    shown_seconds: int = 0  # rounded, as students may see them
     tests: tuple[dict[str, Any], ...] = ()
     before: tuple[dict[str, Any], ...] = ()  # of parts that were graded otherwise once: the results of then
     blocks: Mapping[str, str] = field(default_factory=dict)  # part → what the student wrote
@@ -115,7 +115,7 @@ def results_file(row: Row) -> bytes:
     """The results.json that grader.py would write for a submission."""
     tests = tuple(TestResult(**test) for test in row.tests)
     output = row.error and f"This submission could not be graded. {row.error}"
-    return results_json(Results(tests, math.ceil(row.seconds), "\n".join([*filter(None, [output]), *row.notes])))
+    return results_json(Results(tests, row.shown_seconds, "\n".join([*filter(None, [output]), *row.notes])))
 
 
 def summary(rows: Iterable[Row]) -> str:

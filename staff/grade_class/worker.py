@@ -25,7 +25,10 @@ from staff.grade_class.store import FAILED, GRADED, REFUSED
 def graded(
     homework: Homework, server: ForkServer, *, submission: str, seed: int, parts: Sequence[str]
 ) -> dict[str, Any]:
-    """Grade the submission at a path, or some parts of it: status, error, notes, seconds, and what each test says."""
+    """Grade the submission at a path, or some parts of it.
+
+    Returns: status, error, notes, blocks, seconds, the rounded ones that students may see, and what each test says.
+    """
     recorder, began = Recorder(lambda results: None), time.monotonic()
     status, error = GRADED, ""
     notes: list[str] = []
@@ -44,8 +47,9 @@ def graded(
             status, error = REFUSED, str(refused).replace(f"{submission}: ", "")
         except UserError as ours:
             status, error = FAILED, str(ours)
-    tests = recorder.finish([]).tests if status == GRADED else ()
+    results = recorder.finish([])
     return {
         "status": status, "error": error, "notes": notes, "blocks": blocks,
-        "seconds": round(time.monotonic() - began, 2), "tests": [dataclasses.asdict(test) for test in tests],
+        "seconds": round(time.monotonic() - began, 2), "shown_seconds": results.seconds,
+        "tests": [dataclasses.asdict(test) for test in results.tests] if status == GRADED else [],
     }  # fmt: skip
