@@ -62,8 +62,7 @@ class Row:
 
 def grades_csv(homework: Homework, rows: Sequence[Row], due: datetime | None) -> bytes:
     """One line a student, sorted by name; one who is in no row has handed nothing in."""
-    parts = [part.number for part in homework.parts if not part.optional]
-    header = ["name", "sid", "email", "submission", *parts, "total", "late", "status", "remark"]
+    header = ["name", "sid", "email", "submission", *homework.numbers, "total", "late", "status", "remark"]
     lines = [
         [student.name, student.sid, student.email, row.handed.id, *_points(homework, row), _late(row.handed, due),
          row.status, row.error]
@@ -86,8 +85,7 @@ def _students(handed: Handed) -> list[Student]:
 def _points(homework: Homework, row: Row) -> list[str]:
     if not row.has_points:
         return [""] * (len(homework.numbers) + 1)
-    parts = [part.number for part in homework.parts if not part.optional]
-    return [*(f"{row.points(number):g}" for number in parts), f"{row.points():g}"]
+    return [*(f"{row.points(number):g}" for number in homework.numbers), f"{row.points():g}"]
 
 
 def _late(handed: Handed, due: datetime | None) -> str:
