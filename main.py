@@ -25,12 +25,13 @@ from src.files import ROOT, shown, write_file
 from src.grading import import_guard, record, student_code
 from src.grading.homework import Part, Settings
 from src.hw1.parts import DEFAULT_MODEL, HOMEWORK, check_fine_tuning
+from src.model.config import option
 from src.model.threads import share_processors
 
 if TYPE_CHECKING:
     from src.hw1.run import Run
 
-QUESTIONS = ROOT / "questions"
+QUESTIONS, SUBMIT = ROOT / "questions", ROOT / "submit"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--questions", type=Path, default=QUESTIONS, metavar="DIR", help="where your files are (questions)"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "submit", metavar="DIR", help="where results go (submit)")
+    parser.add_argument("--out", type=Path, default=SUBMIT, metavar="DIR", help="where results go (submit)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="(%(default)s)")
     parser.add_argument("--seed", type=int, help="instead of the one in config.yml")
     parser.add_argument(
@@ -100,13 +101,13 @@ def main() -> int:
     print_replaced(record.begin_record(args.out), chosen, settings, args.out)
     import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
     loaded = setup.load(args.questions, ROOT / "data", args.fine_tune)
-    print(f"model {name} on {setup.device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
+    print(f"model {option(name)} on {setup.device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
     outcomes = [run_part(part, loaded, settings, args.out) for part in HOMEWORK.parts if part.number in chosen]
     outcomes.sort(key=lambda outcome: outcome.part)
     print_table(outcomes)
-    for failure in [outcome.failure for outcome in outcomes if outcome.failure and outcome.is_unwritten][:1]:
-        print_next_step(failure, args)
-    return 0 if all(outcome.state == "done" or outcome.is_unwritten for outcome in outcomes) else 1
+    if step := next_step(outcomes, args):
+        print(f"\nnext: {step}")
+    return 0 if all(outcome.files or outcome.is_unwritten for outcome in outcomes) else 1
 
 
 def print_replaced(before: record.Record, chosen: Sequence[str], settings: Settings, out: Path) -> None:
@@ -130,7 +131,8 @@ def run_part(part: Part, run: "Run", settings: Settings, out: Path) -> Outcome:
     files: Mapping[str, bytes] = {}
     failure = None
     try:
-        files, state = run.files_of(part), "done"
+        files = run.files_of(part)
+        state = "done, but see above" if run.remarks else "done"
     except StudentCodeError as error:
         state = "wrong"
         print(f"{part.number}: {error}\n", file=sys.stderr)
@@ -159,13 +161,20 @@ def failure_state(part: Part, failure: student_code.Failure) -> str:
     return f"{state} (bonus)" if part.bonus else state
 
 
-def print_next_step(failure: student_code.Failure, args: argparse.Namespace) -> None:
+def next_step(outcomes: Sequence[Outcome], args: argparse.Namespace) -> str:
+    """What to do next: write a block or, once all parts are done, grade and pack; empty where that is not so clear."""
+    for failure in [outcome.failure for outcome in outcomes if outcome.failure and outcome.is_unwritten]:
+        return f"write {failure.part} in {student_code.spelled(failure.place)}, then: {command_of(failure.part, args)}"
+    done = {outcome.part for outcome in outcomes if outcome.state == "done"}
+    is_own = (args.questions.resolve(), args.out.resolve()) == (QUESTIONS, SUBMIT)
+    return "python grader.py, then bash make_submission.sh" if is_own and done >= set(HOMEWORK.numbers) else ""
+
+
+def command_of(part: str | None, args: argparse.Namespace) -> str:
+    """The command that runs one part as `args` say."""
     model = f" --model {args.model}" if args.model != DEFAULT_MODEL else ""
     folder = f" --questions {shown(args.questions)}" if args.questions.resolve() != QUESTIONS else ""
-    print(
-        f"\nnext: write {failure.part} in {student_code.spelled(failure.place)}, then: "
-        f"python main.py{model}{folder} --question {failure.part}"
-    )
+    return f"python main.py{model}{folder} --question {part}"
 
 
 def print_failure(part: Part, failure: student_code.Failure, state: str) -> None:

@@ -32,6 +32,7 @@ from staff.tables import stale_documents
 AUTOGRADER_ZIP = "autograder.zip"
 _CORE = ("src/__init__.py", "src/errors.py", "src/files.py", "src/grading", "src/model")
 _FOR_STAFF = re.compile(r"(# )?<!-- staff -->.*?<!-- /staff -->\n?", re.DOTALL)
+_MARKS = re.compile(r"^<!-- /?[\w-]+ -->\n|<!-- /?[\w-]+ -->", re.MULTILINE)  # of tables, which only staff write anew
 _WITH_STAFF_PIECES = ("README.md", "Makefile", "pyproject.toml", "data/README.md")
 
 
@@ -133,7 +134,8 @@ def release_starter(homework: Homework, out: Path) -> None:
     shutil.rmtree(starter, ignore_errors=True)
     copy_tree(starter_files(homework), starter)
     for name in _WITH_STAFF_PIECES:
-        write_file(starter / name, _FOR_STAFF.sub("", (starter / name).read_text(encoding="utf-8")).encode())
+        text = _FOR_STAFF.sub("", (starter / name).read_text(encoding="utf-8"))
+        write_file(starter / name, (_MARKS.sub("", text) if name.endswith(".md") else text).encode())
     try:
         check_leaks(homework, starter)
     except ReleaseError:

@@ -57,7 +57,15 @@ def grade(homework: Homework, description: str | None) -> int:
     if args.html:
         _write_page(homework, args.html, results)
         print(f"wrote {args.html}: open it in a browser")
+    if results.has_all_points and not args.parts and not args.submission:
+        print(_next_step(results))
     return 0 if results.has_all_points else 1
+
+
+def _next_step(results: Results) -> str:
+    """What to do when all points are earned."""
+    incomplete = [f"what {test.number} says above, then " for test in results.tests if not test.passed]
+    return f"next: {''.join(incomplete)}bash make_submission.sh"
 
 
 def _write_page(homework: Homework, path: Path, results: Results) -> None:

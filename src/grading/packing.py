@@ -11,11 +11,13 @@ from pathlib import Path
 
 from src.errors import RecordError, SubmissionError
 from src.files import ROOT, write_file
-from src.grading.homework import Homework, Part
+from src.grading.homework import Homework
 from src.grading.record import RECORD, Record, read_record
 from src.grading.results import has_hidden_tests, points_of
 from src.grading.student_code import left_line
 from src.grading.submission import Problem, artifact_problems, source_problem, unwritten_blocks
+
+NO_POINTS = "note: files in submit/ neither earn nor cost points in the autograder, but the staff may look at them"
 
 
 def pack(homework: Homework, root: Path = ROOT) -> int:
@@ -78,7 +80,7 @@ def _artifacts(homework: Homework, root: Path) -> list[str]:
 
 
 def _part_notes(homework: Homework, root: Path, problems: Sequence[Problem], packed: Sequence[str]) -> Iterator[str]:
-    """What each part lacks, and what the part is worth."""
+    """What each part lacks, and what that costs."""
     yield from (f"note: {problem}" for problem in problems if problem.part is None)
     blocks = {
         number: (f"questions/{name}, line {block.number}", block.is_begun)
@@ -87,22 +89,22 @@ def _part_notes(homework: Homework, root: Path, problems: Sequence[Problem], pac
     }
     own = {number: [problem for problem in problems if problem.part == number] for number in homework.numbers}
     lacking = [number for number in homework.numbers if number in blocks or own[number]]
-    points = points_of(homework) if lacking else {}  # takes a second
+    points = points_of(homework) if any(number in blocks for number in lacking) else {}  # takes a second
     for number in lacking:
-        worth = points[number].total if has_hidden_tests(homework) else 2 * points[number].visible
-        name = _name(homework.part(number), worth)
+        part = homework.part(number)
         if number in blocks:
+            worth = points[number].total if has_hidden_tests(homework) else 2 * points[number].visible
+            name = f"{number} {part.title} ({worth:g} points{', bonus' if part.bonus else ''})"
             place, is_begun = blocks[number]
             state = "is not written yet and earns nothing"
             yield f"note: {name}: {place}: {left_line(number)}" if is_begun else f"note: {name} {state}: {place}"
             continue
-        yield f"note: {name} is not complete in submit/; {own[number][0].remedy}"
+        state = "out of date" if all(problem.file in packed for problem in own[number]) else "not complete"
+        yield f"note: {number} {part.title} is {state} in submit/; {own[number][0].remedy}"
         for problem in own[number]:
             yield f"    {problem.file}: {problem.what}{'; packed as it is' if problem.file in packed else ''}"
-
-
-def _name(part: Part, points: float) -> str:
-    return f"{part.number} {part.title} ({points:g} points{', bonus' if part.bonus else ''})"
+    if any(number not in blocks for number in lacking):
+        yield NO_POINTS
 
 
 def _setting_notes(homework: Homework, record: Record) -> Iterator[str]:

@@ -201,7 +201,7 @@ class PartTest(unittest.TestCase):
         if failed.needs_terminal:
             reason = f"{failed.reason}; run: python grader.py --debug {self.part}"
             return PointsLost("", "", reason, reason=reason, returned=False)
-        expected = f"`{function}` to return a value within {self._allowed:.0f} s"
+        expected = f"`{function}` to return a value" + (f" within {self._allowed:.0f} s" if failed.timed_out else "")
         got = f"{failed.reason}\n{failed.details}".rstrip()
         mistakes = self.explain(failed.error, failed.line)
         return PointsLost(

@@ -25,7 +25,7 @@ from src.errors import StudentCodeError
 
 PACKAGE = "questions"
 START, END = "### START CODE HERE ###", "### END CODE HERE ###"  # the lines around a block
-_MOST_TENSORS, _MOST_CHARACTERS = 6, 80  # that are shown, and of each
+_MOST_TENSORS, _MOST_CHARACTERS = 6, 80  # of the values that are shown, and of each
 _PART_NUMBER = re.compile(r"\d+(\.\d+)?[a-z]?")
 
 
@@ -132,7 +132,7 @@ def spelled(place: str) -> str:
 
 
 def _tensors(frame: FrameType, line: str) -> str:
-    """A line about the tensors and arrays among the local names of `frame`, those in its source `line` first."""
+    """A line about the tensors, arrays and tuples among the local names of `frame`, those in its `line` first."""
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return ""  # a class body, whose names may lie in an object that runs code
     names = re.findall(r"\w+", line)
@@ -143,7 +143,7 @@ def _tensors(frame: FrameType, line: str) -> str:
 
 
 def _shape(value: Any) -> str:
-    """Type and shape of a tensor or an array, for a person; empty for any other object.
+    """Type and shape of a tensor or an array, or the length of a tuple, for a person; empty for any other object.
 
     Nothing of the student's is called: only these types themselves are looked at, and never a class below them.
     """
@@ -154,6 +154,8 @@ def _shape(value: Any) -> str:
             place = "" if value.device.type == "cpu" else f" on {value.device}"
         elif numpy is not None and type(value) is numpy.ndarray:
             dtype, kind, place = str(value.dtype), "NumPy array", ""
+        elif type(value) is tuple:
+            return f"a tuple of {len(value)}"
         else:
             return ""
         article = "an" if dtype.startswith("i") else "a"

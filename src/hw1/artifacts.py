@@ -60,8 +60,10 @@ def artifact(name: str, problem: Callable[[Path], str | None]) -> Artifact:
     def problem_or_error(path: Path) -> str | None:
         try:
             return problem(path)
-        except (UserError, UnicodeDecodeError, OSError) as error:
-            return f"cannot be read ({error})"
+        except (UserError, UnicodeDecodeError):
+            return "is damaged"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
 
     return Artifact(name, problem_or_error)
 

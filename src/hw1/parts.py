@@ -6,7 +6,6 @@ Importing it must be quick: no PyTorch and no NumPy, so that --help and mistyped
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +52,8 @@ def write_likelihoods(run: "Run") -> Files:
     for name, text in run.progress(pairs, "log-likelihoods", "text"):
         value = log_likelihood(run.model, run.encode(text))
         if type(value) is not float or not math.isfinite(value):
-            raise run.wrong_value("likelihood.py", "log_likelihood", value, "a finite Python float")
+            remedy = "; .item() turns a tensor with one element into one" if hasattr(value, "item") else ""
+            raise run.wrong_value("likelihood.py", "log_likelihood", value, f"a finite Python float{remedy}")
         values[name].append(value)
     run.release_memory()
     import numpy as np
@@ -79,10 +79,9 @@ def write_classification(run: "Run") -> Files:
             raise run.wrong_value("classifier.py", "classification", decision, "True or False")
         decisions.append(decision)
     if len(set(decisions)) == 1:
-        print(
+        run.remark(
             f"6.5: classification returned {decisions[0]} for all {len(decisions)} texts, but some are random letters "
-            f"and some are not; look at {OVERVIEW.name}, which 6.4 makes, and choose a threshold between the bars",
-            file=sys.stderr,
+            f"and some are not; look at {OVERVIEW.name}, which 6.4 makes, and choose a threshold between the bars"
         )
     return {CLASSIFICATION.name: pickled(decisions)}
 
@@ -119,22 +118,25 @@ def check_fine_tuning(chosen: Collection[str], model: str, device: str) -> None:
 
 def describe(made_with: Settings) -> str:
     """The model and the seed."""
-    return f"{made_with.get('model')}, seed {made_with.get('seed')}"
+    return f"{model_configs.option(str(made_with.get('model')))}, seed {made_with.get('seed')}"
 
 
 def rerun(made_with: Settings) -> str:
-    """The command that makes the artifacts again, with the same model."""
-    model = made_with.get("model", DEFAULT_MODEL)
-    return "python main.py" + (f" --model {model}" if model != DEFAULT_MODEL else "")
+    """The command that makes the artifacts again, with the same model; with the bundled one where that is gone."""
+    model = str(made_with.get("model", DEFAULT_MODEL))
+    model = model if model in model_configs.model_names() else model_configs.BUNDLED
+    return "python main.py" + (f" --model {model_configs.option(model)}" if model != DEFAULT_MODEL else "")
 
 
 def settings_problem(made_with: Settings, root: Path) -> str | None:
     """How the config of a run differs from that of today, below `root`."""
     model = str(made_with.get("model"))
+    if model not in model_configs.model_names(root):
+        return f"was made with the model {model}, which is not here"
     try:
         config = model_configs.model_config(model, root)
     except ConfigError as error:
-        return f"was made with a model that is not here ({error})"
+        return f"was made with the model {model}, which cannot be used: {error}"
     if made_with.get("config") == config_record(config):
         return None
     return f"was made with another config.yml of {model} than the present one"

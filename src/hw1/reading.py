@@ -24,7 +24,7 @@ def submit_content(root: Path, model: str) -> SubmitContent:
     A file with a problem is not read once more: it may be made to take long.
     """
     found = artifact_problems(HOMEWORK, root, ROOT, "questions")
-    problems = (printable(str(problem).replace(f"{root}/", "")) for problem in found[:LINES])
+    problems = (printable(str(problem)) for problem in found[:LINES])
     unread = {problem.file for problem in found}
 
     def content(artifact: Artifact, read: Callable[[Path], Any]) -> Any:

@@ -4,8 +4,9 @@ import contextlib
 import ctypes
 import platform
 import random
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,7 @@ class Run:
     seed: int
     device: str
     fine_tune: bool = False  # question 7 adapts the model, too, which takes minutes
+    remarks: list[str] = field(default_factory=list, repr=False)  # on the files of the part that ran last
 
     def files_of(self, part: Part) -> Mapping[str, bytes]:
         """The content of each file that `part` leaves in submit/, by name.
@@ -57,6 +59,7 @@ class Run:
         np.random.seed(self.seed % 2**32)
         torch.manual_seed(self.seed)
         self.release_memory()
+        self.remarks.clear()
         assert part.run is not None  # `Homework.chosen` leaves those out
         with torch.inference_mode():
             files = part.run(self)
@@ -107,6 +110,11 @@ class Run:
         return StudentCodeError(
             f"{self.questions / file}: {function} returned {_description(value)}, but must return {expected}"
         )
+
+    def remark(self, text: str) -> None:
+        """Say what looks wrong in the files of the part that runs, which are written all the same."""
+        print(text, file=sys.stderr)
+        self.remarks.append(text)
 
     def progress(self, items: Collection[T], what: str, unit: str) -> Iterator[T]:
         """The `items`, with a progress bar."""

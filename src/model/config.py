@@ -92,6 +92,11 @@ def model_config(name: str, root: Path = ROOT) -> Config:
     return load_config(folder / "config.yml", model)
 
 
+def option(model: str) -> str:
+    """What names this model after --model: as the README does."""
+    return "bundled" if model == BUNDLED else model
+
+
 def load_config(path: Path, name: str) -> Config:
     """The configuration in the config.yml at `path`, validated; `name` is the model's name, as in `--model NAME`.
 

@@ -66,7 +66,7 @@ def test_an_incomplete_submit_is_drawn_as_far_as_it_is_right(tmp_path):
     made_with = {"model": BUNDLED, "config": config_record(model_config(BUNDLED))}
     record_part(out, "6.4", part_record(HOMEWORK, HOMEWORK.part("6.4"), made_with, folder, files))
     lost = outcomes(folder, (SUBMIT,))["7.1"]
-    assert f"{LIKELIHOODS[2].name}: cannot be read" in lost.got
+    assert f"{LIKELIHOODS[2].name}: is damaged; run: python main.py" in lost.got
     assert isinstance(lost.chart, Histogram)
     assert [series.label for series in lost.chart.series] == [dataset.label for dataset in DATASETS[:2]]
     assert lost.chart.series[0].values == tuple(values.tolist())

@@ -61,6 +61,7 @@ LINES = {
     "other type of numbers": ("last.double() @ torch.ones(last.size(1), 1)",),
     "other device": ("last + torch.ones(1, device='meta')",),
     "needs a gradient": ("torch.ones(2, requires_grad=True).numpy()",),
+    "not installed": ("import seaborn",),
     "return missing": ("raise ValueError('temperature_horizon is 1, but must be 1 or 2')",),
     "name of the result missing": ("logits[0, 0] = scaled",),
     "import missing": ("F.softmax(last, -1)", "np.log(last)"),
@@ -129,6 +130,11 @@ def test_tensors_of_the_failing_line_come_first(tmp_path, tiny_model, tiny_confi
     )
 
 
+def test_a_tuple_is_described_by_its_length(tmp_path, tiny_model, tiny_config):
+    failure = failure_of("last = model(text); last.softmax(-1)", tmp_path, tiny_model, tiny_config)
+    assert "last is a tuple of 2, logits is a float32 tensor" in failure.text
+
+
 def test_many_tensors_are_not_all_described(tmp_path, tiny_model, tiny_config):
     line = "; ".join(f"{chr(97 + n)} = last" for n in range(20)) + "; k.foo"
     last = failure_of(line, tmp_path, tiny_model, tiny_config).text.splitlines()[-1]
@@ -176,6 +182,7 @@ def test_grader_and_main_show_tensors_and_hint(tmp_path):
     command = [sys.executable, ROOT / "main.py", "--model", "bundled", "--question", "6.4"]
     command += ["--questions", folder, "--out", tmp_path / "submit"]
     main = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "\nexpected: `log_likelihood` to return a value\ngot: your code raised an error\n" in visible["output"]
     for text in (visible["output"], main):
         assert re.search(r"  where text is an int64 tensor of shape \(1, \d+\)", text)
         assert "hint: gather takes an index with as many dimensions as the tensor has" in text

@@ -69,7 +69,7 @@ def test_an_experiment_keeps_the_other_parts(full_run, tmp_path):
     out = shutil.copytree(full_run[0], tmp_path / "submit")
     process = run_main("--questions", ANSWERS, "--out", out, "--question", "6.7", "--seed", "1")
     assert process.returncode == 0
-    assert f"note: 6.7 in {out.as_posix()}/ was made with {BUNDLED}, seed 20190929; this run" in process.stdout
+    assert f"note: 6.7 in {out.as_posix()}/ was made with bundled, seed 20190929; this run" in process.stdout
     name = FILES["6.7"][0]
     assert (out / name).read_bytes() != (full_run[0] / name).read_bytes()
     before, after = (json.loads((folder / RECORD).read_text())["parts"] for folder in (full_run[0], out))
@@ -82,8 +82,8 @@ def test_the_note_on_other_settings_promises_nothing(full_run, tmp_path):
     out = shutil.copytree(full_run[0], tmp_path / "submit")
     process = run_main("--out", out, "--question", "6.3", "6.4", "--seed", "1")
     assert process.stdout.splitlines()[0] == (
-        f"note: 6.3, 6.4 in {out.as_posix()}/ were made with {BUNDLED}, seed 20190929; this run replaces them, where it "
-        f"succeeds, by what it makes with {BUNDLED}, seed 1 (--out FOLDER would keep both)"
+        f"note: 6.3, 6.4 in {out.as_posix()}/ were made with bundled, seed 20190929; this run replaces them, where it "
+        f"succeeds, by what it makes with bundled, seed 1 (--out FOLDER would keep both)"
     )
     assert (out / SAMPLES.name).read_bytes() == (full_run[0] / SAMPLES.name).read_bytes()
 
@@ -180,6 +180,7 @@ def test_an_error_shows_the_own_traceback_and_the_rest_runs(questions, tmp_path)
     ("file", "old", "new", "part", "message"),
     [
         ("likelihood.py", ".sum().item()", ".sum()", "6.4", "log_likelihood returned a tensor of shape () and type float32"),
+        ("likelihood.py", ".sum().item()", ".sum()", "6.4", "a finite Python float; .item() turns a tensor with one"),
         ("likelihood.py", ".sum().item()", ".sum().item() * float('nan')", "6.4", "log_likelihood returned nan"),
         ("likelihood.py", "return token", "token", "6.4", "log_likelihood returned nothing (None)"),
         ("classifier.py", "return log_likelihood(model, text) < -320", "return 1", "6.5", "must return True or False"),
@@ -211,6 +212,7 @@ def test_a_classifier_that_never_decides_is_told(questions, tmp_path, limit):
     assert process.returncode == 0
     assert f"6.5: classification returned {limit == '1e9'} for all 300 texts" in process.stderr
     assert len(process.stderr.splitlines()) == 1
+    assert re.search(r"^6\.5 .* done, but see above +classification\.pkl$", process.stdout, re.M)
 
 
 @pytest.mark.parametrize(

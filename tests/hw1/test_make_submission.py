@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from src.files import ROOT
+from src.grading.packing import NO_POINTS
 from src.grading.record import RECORD, part_record
 from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
@@ -68,7 +69,7 @@ def test_a_full_run_is_packed(checkout):
         (lambda c: (c / "submit/random.png").unlink(), "submit/random.png: is missing", "submit/random.png"),
         (lambda c: (c / "submit" / FILES["6.7"][0]).unlink(), f"{FILES['6.7'][0]}: is missing", f"submit/{FILES['6.7'][0]}"),
         (lambda c: (c / "submit/classification.pkl").write_bytes(b"x"),
-         "submit/classification.pkl: cannot be read", "submit/classification.pkl"),
+         "    submit/classification.pkl: is damaged\n", "submit/classification.pkl"),
         (lambda c: shutil.copy(c / "submit/random.png", c / "submit/neurips.png"),
          "submit/neurips.png: is not what main.py wrote; packed as it is", None),
         (lambda c: (c / "submit/run.json").unlink(), "submit/run.json: is missing; run: python main.py", "submit/run.json"),
@@ -170,17 +171,39 @@ def test_a_part_that_was_not_run_is_stale(checkout):
     change_record(checkout, lambda record: record["parts"].pop("6.4"))
     process = make_submission(checkout)
     assert re.search(
-        r"^note: 6\.4 .* is not complete in submit/; run: python main\.py --model gpt2-mini", process.stdout, re.M
+        r"^note: 6\.4 .* is out of date in submit/; run: python main\.py --model bundled", process.stdout, re.M
     )
     assert "submit/neurips.png: is stale: main.py did not make it; packed as it is" in process.stdout
     assert packed(checkout) == EVERYTHING
+
+
+def test_submit_costs_no_points(checkout):
+    (checkout / "submit/random.png").unlink()
+    process = make_submission(checkout)
+    folder = "--questions staff/hw1/solution"
+    assert (
+        "note: 6.4 Log-likelihood is not complete in submit/; run: python main.py --model bundled "
+        f"{folder} --question 6.4\n    submit/random.png: is missing\n{NO_POINTS}\n"
+    ) in process.stdout
+    assert "points)" not in process.stdout
+
+
+def test_results_of_a_model_that_is_gone_name_another(checkout):
+    change_record(checkout, lambda record: record["parts"]["6.3"]["made_with"].update(model="mine"))
+    process = make_submission(checkout)
+    assert re.search(
+        r"^note: 6\.3 Sampling is out of date.* python main\.py --model bundled --ques", process.stdout, re.M
+    )
+    assert (
+        "    submit/samples.txt: was made with the model mine, which is not here; packed as it is\n" in process.stdout
+    )
 
 
 def test_different_settings_are_named(checkout):
     change_record(checkout, lambda record: record["parts"]["6.3"]["made_with"].update(seed=3))
     process = make_submission(checkout)
     assert process.returncode == 0
-    assert "made with different settings, which is accepted: 6.3 with gpt2-mini, seed 3; 6.4, 6.5" in process.stdout
+    assert "made with different settings, which is accepted: 6.3 with bundled, seed 3; 6.4, 6.5" in process.stdout
     assert "is older" not in process.stdout
 
 
@@ -194,7 +217,7 @@ def test_a_record_with_settings_for_all_parts_is_understood(checkout):
     change_record(checkout, older)
     process = make_submission(checkout)
     assert process.returncode == 0
-    assert "made with gpt2-mini, seed 20190929" in process.stdout
+    assert "made with bundled, seed 20190929" in process.stdout
 
 
 def test_the_record_names_a_questions_folder_elsewhere(tmp_path):

@@ -102,6 +102,11 @@ def test_a_slow_file_leaves_the_others_their_time(slow, share, clock, tmp_path):
     assert stopped - own - {"7.1"} <= set()
 
 
+def test_only_code_that_took_too_long_is_told_the_limit(clock, tmp_path):
+    _, details = graded(clock, tmp_path, BEHAVIOURS["loops"])
+    assert "\nexpected: `log_likelihood` to return a value within " in details["6.4.1"]
+
+
 def test_a_part_takes_no_more_than_its_share(clock, tmp_path):
     seconds, _ = graded(
         clock, tmp_path, lambda file, seconds: 0.95 * seconds if file == "likelihood.py" else SHORT, limit=TOTAL

@@ -58,11 +58,29 @@ def test_the_starter_is_the_tree_without_staff(dist, tmp_path):
     assert f"checkpoints/{BUNDLED}/model.safetensors" in names
     forbidden = {"staff", "tests", "labels", "hidden_tests.py", "__pycache__"}
     assert not any(forbidden & set(Path(name).parts) for name in names)
-    assert "staff" not in (starter / "README.md").read_text().lower()
+    readme = (starter / "README.md").read_text()
+    assert "staff" not in readme.lower()
+    assert "<!--" not in readme
+    assert f"writes `{HOMEWORK.zip_name}`. Upload" in " ".join(readme.split())
+    assert "\n\n| part | points | block |" in readme
     for name in ("Makefile", "pyproject.toml", "data/README.md"):
         assert "staff" not in (starter / name).read_text()
     assert os.access(starter / "make_submission.sh", os.X_OK)
     assert {p.relative_to(dist / "starter").as_posix() for p in (dist / "starter").rglob("*") if p.is_file()} == names
+
+
+def test_the_starter_leads_from_a_run_to_the_upload(dist, tmp_path):
+    starter = extracted(dist / STARTER_ZIP, tmp_path) / HOMEWORK.slug
+    shutil.copytree(SOLUTION, starter / "questions", dirs_exist_ok=True)
+    steps = (
+        (["grader.py"], "next: what 7.1 says above, then bash make_submission.sh"),
+        (["main.py", "--model", "bundled"], "next: python grader.py, then bash make_submission.sh"),
+        (["grader.py"], "next: bash make_submission.sh"),
+        (["-m", "src.hw1.make_submission"], f"wrote {HOMEWORK.zip_name}: upload it to Gradescope"),
+    )
+    for command, says in steps:
+        run = subprocess.run([sys.executable, *command], cwd=starter, capture_output=True, text=True, check=False)
+        assert run.stdout.splitlines()[-1] == says, run.stdout + run.stderr
 
 
 def test_the_starter_works_and_says_what_to_do(dist, tmp_path):

@@ -227,6 +227,11 @@ EXCEPTIONS = (
     ),
     # --- Python ---
     Mistake(
+        "not installed",
+        "only the packages of requirements.txt are on Gradescope; your own files are imported as questions.NAME",
+        (_says("ModuleNotFoundError: No module named '(?!src|questions|staff)"),),
+    ),
+    Mistake(
         "return missing",
         "the block of 6.6 ends without return; return the scaled logits",
         (_says("ValueError: temperature_horizon is 1, but must be 1 or 2"),),
