@@ -49,7 +49,8 @@ class Graders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for grader in self._all:
+            grader.close()
 
     def ask(
         self, order: Mapping[str, Any], seconds: float, starter: tuple[str, ...] = (), owner: int | None = None
@@ -73,11 +74,6 @@ class Graders:
         self._is_stopped = True
         for grader in self._all:
             grader.process.kill()  # and with it dies its fork server, and all workers of that
-
-    def close(self) -> None:
-        """Let all of these processes end, and wait for them."""
-        for grader in self._all:
-            grader.close()
 
     @contextlib.contextmanager
     def _free(self, starter: tuple[str, ...], owner: int | None) -> Iterator["_Grader"]:
@@ -147,7 +143,11 @@ def main() -> None:
         ForkServer(homework, homework.find_model("bundled"), Path(folder)) as server,
     ):
         for line in sys.stdin:
-            print(json.dumps(graded(homework, server, **json.loads(line))), flush=True)
+            process = server.process
+            reply = graded(homework, server, **json.loads(line))
+            if server.process is not process or process.poll() is not None:
+                sys.exit("the process that forks workers died")  # and a worker with it: no student may pay for that
+            print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import os
 import secrets
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
@@ -91,9 +90,8 @@ def main() -> int:
     args = _parse_arguments()
     homework = load_homework(args.homework)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Store(args.out / STORE) as store, tempfile.TemporaryDirectory(prefix="handed-in-") as folder:
-        Path(folder).chmod(0o711)
-        handed_in = read(args.source, Path(folder))
+    with Store(args.out / STORE) as store, engine.scratch() as folder:
+        handed_in = read(args.source, folder)
         _check_ids(args.only, handed_in)
         seed = int(store.setting("seed", str(secrets.randbits(SEED_BITS)))) if args.seed is None else args.seed
         whole = Class(homework, handed_in.submissions, store, seed)

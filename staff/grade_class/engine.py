@@ -6,6 +6,7 @@ which it dies again and again has failed, which is our fault and never a zero.
 """
 
 import atexit
+import contextlib
 import functools
 import itertools
 import os
@@ -29,28 +30,29 @@ _PATIENCE = MOST_SLOWNESS * TOTAL + 60  # seconds for one submission, which ends
 T = TypeVar("T")
 
 
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary folder that every user can enter. What processes left there that were killed is removed."""
+    for left in Path(tempfile.gettempdir()).glob("class-*-*"):
+        if not Path("/proc", left.name.split("-")[1]).exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"class-{os.getpid()}-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
 @functools.cache
 def _graders(homework: str) -> Graders:
     """The warm processes of this process, which end with it."""
-    _remove_left()
-    folder = Path(tempfile.mkdtemp(prefix=f"class-{os.getpid()}-"))
-    folder.chmod(0o711)
-    graders = Graders("staff.grade_class.worker", homework, folder)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(graders.close)
-    return graders
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(Graders("staff.grade_class.worker", homework, stack.enter_context(scratch())))
 
 
 def stop(homework: str) -> None:
     """End all gradings of this process at once."""
     _graders(homework).stop()
-
-
-def _remove_left() -> None:
-    """Remove what processes left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob("class-*-*"):
-        if not Path("/proc", folder.name.split("-")[1]).exists() and Path("/proc/self").exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def version(homework: str) -> dict[str, str]:
@@ -72,9 +74,8 @@ def grade(order: Order) -> dict[str, Any]:
     """Carry out an order in a warm process; after ATTEMPTS deaths, the status is FAILED."""
     if order.content is None:
         return _graded(order.homework, order.what)
-    with tempfile.TemporaryDirectory(prefix="handed-in-") as folder:
-        Path(folder).chmod(0o711)
-        path = Path(folder) / "submission.zip"
+    with scratch() as folder:
+        path = folder / "submission.zip"
         path.write_bytes(order.content)
         return _graded(order.homework, order.what | {"submission": str(path)})
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import os
 import shutil
 import signal
 import sqlite3
@@ -20,7 +21,7 @@ from staff.grade_class.grading import Class, content_hash, packed
 from staff.grade_class.sources import part_hashes
 from staff.grade_class.store import FAILED, GRADED, REFUSED, WHOLE, Store
 from staff.grade_class.submissions import Handed
-from staff.warm import GraderDied
+from staff.warm import GraderDied, Graders
 from tests.answers import SOLUTION, graded, points, varied
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes can fork on Linux only")
@@ -136,6 +137,25 @@ def test_a_lost_task_is_our_failure():
     ((_, reply),) = engine.run(Killing(), [(0, engine.Order("hw1", {}, None))], 4)
     assert reply["status"] == FAILED
     assert "attempted 3 times" in reply["error"]
+
+
+@linux
+def test_nobody_pays_for_a_fork_server_that_died(tmp_path):
+    with Graders("staff.grade_class.worker", "hw1", tmp_path) as graders, ThreadPoolExecutor(1) as pool:
+        order = {"submission": str(SOLUTION), "seed": SEED, "parts": ["6.3"]}
+        assert points(graders.ask(order, 100))["6.3"] == 8
+        reply = pool.submit(graders.ask, order, 100)
+        (grader,) = graders._all
+        (server,) = map(int, children(grader.process.pid))
+        while not children(server):
+            time.sleep(0.01)
+        os.kill(server, signal.SIGKILL)
+        with pytest.raises(GraderDied, match="the process that forks workers died"):
+            reply.result()
+
+
+def children(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 # --- the whole ---
