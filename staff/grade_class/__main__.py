@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from staff.grade_class.table import Row
 
 STORE = "class.sqlite"
 DEFAULT_HOMEWORK = "hw1"
+INTERRUPTED = "interrupted"
 _TASKS_PER_WORKER = 2  # under way, so that none waits for the next
 
 
@@ -95,14 +96,14 @@ def main() -> int:
         _check_ids(args.only, handed_in)
         seed = int(store.setting("seed", str(secrets.randbits(SEED_BITS)))) if args.seed is None else args.seed
         whole = Class(homework, handed_in.submissions, store, seed)
-        is_done = _grade(homework, whole, args)
+        stopped = _grade(homework, whole, args)
         rows = whole.rows()
         _write(homework, rows, args)
     remarks = [f"{row.handed.id}: {row.error}" for row in rows if row.error]
     print("\n".join([*handed_in.problems, *remarks, f"{args.out / 'grades.csv'}: {table.summary(rows)}"]))
-    if not is_done:
-        print("interrupted; what was graded is stored: run the same command again to go on", file=sys.stderr)
-    return 0 if is_done else 130
+    if stopped:
+        print(f"{stopped}\nwhat was graded is stored: run the same command again to go on", file=sys.stderr)
+    return 0 if not stopped else 130 if stopped == INTERRUPTED else 1
 
 
 def _check_ids(only: list[str], handed_in: HandedIn) -> None:
@@ -111,32 +112,35 @@ def _check_ids(only: list[str], handed_in: HandedIn) -> None:
         raise UserError(f"--only {min(unknown)}: there is no such submission; the first is {known[0]}")
 
 
-def _grade(homework: Homework, whole: Class, args: argparse.Namespace) -> bool:
-    """Grade what is to be graded; False if that was interrupted."""
+def _grade(homework: Homework, whole: Class, args: argparse.Namespace) -> str:
+    """Grade what is to be graded; returns what stopped it, if something did."""
     jobs = whole.jobs(args.only, args.failed, args.again)
     counts: dict[str, int] = {}
-    with _executor(homework, args) as (executor, workers), tqdm(total=len(jobs), unit="submission") as bar:
+    with _place(homework, args) as place, tqdm(total=len(jobs), unit="submission") as bar:
         try:
-            for status in whole.grade(jobs, executor, _TASKS_PER_WORKER * workers, with_content=bool(args.scheduler)):
+            for status in whole.grade(jobs, place):
                 counts[status] = counts.get(status, 0) + 1
                 bar.set_postfix(counts, refresh=False)
                 bar.update()
         except KeyboardInterrupt:
-            engine.stop(homework.name)
-            return False
-    return True
+            place.stop()
+            return INTERRUPTED
+        except engine.Stopped as error:
+            place.stop()
+            return f"error: {error}"
+    return ""
 
 
 @contextlib.contextmanager
-def _executor(homework: Homework, args: argparse.Namespace) -> Iterator[tuple[Executor, int]]:
-    """What grades, and how many submissions at a time."""
+def _place(homework: Homework, args: argparse.Namespace) -> Iterator[engine.Place]:
     if args.scheduler:
-        with cluster(homework, args.scheduler, Tls(*args.tls) if args.tls else None) as found:
-            yield found
+        with cluster(homework.name, args.scheduler, Tls(*args.tls) if args.tls else None) as place:
+            yield place
         return
     executor = ThreadPoolExecutor(args.jobs)
     try:
-        yield executor, args.jobs
+        most = _TASKS_PER_WORKER * args.jobs
+        yield engine.Place(executor, lambda: most, functools.partial(engine.stop, homework.name))
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -7,7 +7,6 @@ import os
 import stat
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +74,14 @@ class Class:
         stored = self._store.get(keys[WHOLE])
         return stored[0] if stored else None
 
-    def grade(self, jobs: Sequence[Job], executor: Executor, in_flight: int, with_content: bool) -> Iterator[str]:
-        """Grade the `jobs`, at most `in_flight` at a time; the status of each, once it is stored.
+    def grade(self, jobs: Sequence[Job], place: engine.Place) -> Iterator[str]:
+        """Grade the `jobs`; the status of each, once it is stored.
 
-        Args:
-            with_content: send the files along, to machines that do not have them
+        Raises:
+            Stopped: nothing more can be graded there.
         """
-        orders = ((job, self._order(job, with_content)) for job in jobs)
-        for job, reply in engine.run(executor, orders, in_flight):
+        orders = ((job, self._order(job, place)) for job in jobs)
+        for job, reply in engine.run(place, orders):
             self._store_reply(job, reply)
             yield reply["status"]
 
@@ -94,11 +93,12 @@ class Class:
                 results[job.keys[part]] = (GRADED, [test for test in tests if test["part"] == part])
         self._store.put([handed.id for handed in job.submissions], job.keys, results)
 
-    def _order(self, job: Job, with_content: bool) -> engine.Order:
+    def _order(self, job: Job, place: engine.Place) -> engine.Order:
         path = job.submissions[0].path
         assert path is not None
         what = {"submission": str(path), "seed": self._seed, "parts": job.parts}
-        return engine.Order(self._homework.name, what, packed(path) if with_content else None)
+        content = packed(path) if place.version is not None else None  # other machines do not have the file
+        return engine.Order(self._homework.name, what, content, place.version, place.run)
 
     def rows(self) -> list[Row]:
         """All submissions that count, with what the store holds of them."""

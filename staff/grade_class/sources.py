@@ -20,7 +20,7 @@ from src.grading.homework import Homework
 from src.grading.part_test import PartTest
 from src.grading.results import SUBMIT, test_classes
 
-_PACKAGES = ("torch", "numpy", "tiktoken")  # on whose version a result may depend
+_PACKAGES = ("torch", "numpy", "tiktoken")
 _ASKS = re.compile(r"\.reasons_of\(")
 
 
@@ -47,6 +47,11 @@ def base_hash(homework: Homework, model: str) -> str:
     return _shared_hash(homework, model)
 
 
+def versions() -> dict[str, str]:
+    """The packages on whose version a result may depend, and that version."""
+    return {package: importlib.metadata.version(package) for package in _PACKAGES}
+
+
 def _shared_hash(homework: Homework, model: str) -> str:
     """The grading core, the homework's worker, the model, the data, and the versions of what computes."""
     name = homework.package.rpartition(".")[2]
@@ -59,9 +64,9 @@ def _shared_hash(homework: Homework, model: str) -> str:
     files = [_file(module) for module in _closure(roots)]
     folders = (ROOT / "data", ROOT / "checkpoints" / model, ROOT / "staff" / name / "labels")
     files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in _PACKAGES]
+    packages = [f"{package} {version}" for package, version in versions().items()]
     python = platform.python_version()
-    return _hash([python, *versions, *(f"{path.relative_to(ROOT)} {_file_hash(path)}" for path in files)])
+    return _hash([python, *packages, *(f"{path.relative_to(ROOT)} {_file_hash(path)}" for path in files)])
 
 
 def _texts_of(cls: type[PartTest]) -> Iterator[str]:

@@ -106,7 +106,7 @@ class Dying:
 def test_a_process_that_dies_is_our_failure(monkeypatch, times, status):
     graders = Dying(times)
     monkeypatch.setattr(engine, "_graders", lambda homework: graders)
-    reply = engine.grade(engine.Order("hw1", {}, None))
+    reply = engine.grade(engine.Order("hw1", {}))
     assert reply["status"] == status
     assert status == GRADED or "died 3 times (by the kernel)" in reply["error"]
 
@@ -118,10 +118,10 @@ def test_few_tasks_are_under_way(monkeypatch):
     def orders():
         for i in range(50):
             taken.append(i)
-            yield i, engine.Order("hw1", {}, None)
+            yield i, engine.Order("hw1", {})
 
     with ThreadPoolExecutor(2) as pool:
-        for done, (_, reply) in enumerate(engine.run(pool, orders(), 4), start=1):
+        for done, (_, reply) in enumerate(engine.run(place(pool), orders()), start=1):
             assert reply["status"] == GRADED
             assert len(taken) <= done + 4
     assert done == 50
@@ -134,7 +134,7 @@ def test_a_lost_task_is_our_failure():
             future.set_exception(RuntimeError("KilledWorker: attempted 3 times"))
             return future
 
-    ((_, reply),) = engine.run(Killing(), [(0, engine.Order("hw1", {}, None))], 4)
+    ((_, reply),) = engine.run(place(Killing()), [(0, engine.Order("hw1", {}))])
     assert reply["status"] == FAILED
     assert "attempted 3 times" in reply["error"]
 
@@ -156,6 +156,42 @@ def test_nobody_pays_for_a_fork_server_that_died(tmp_path):
 
 def children(process: int) -> list[str]:
     return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def test_what_a_scheduler_drops_stops_the_run():
+    class Dropping:
+        def submit(self, *_):
+            future = Future()
+            future.cancel()
+            return future
+
+    with pytest.raises(engine.Stopped, match="has dropped what was under way"):
+        list(engine.run(place(Dropping()), [(0, engine.Order("hw1", {}))]))
+
+
+def place(executor) -> engine.Place:
+    return engine.Place(executor, lambda: 4, lambda: None)
+
+
+def test_a_run_that_was_stopped_gets_no_more(monkeypatch):
+    monkeypatch.setattr(engine, "_STOPPED", {"this one"})
+    reply = engine.grade(engine.Order("hw1", {}, run="this one"))
+    assert (reply["status"], reply["error"]) == (FAILED, "the run that it belongs to was stopped")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"torch": "1.0", "6.3": "x"}, r"has torch \S+ instead of 1\.0; bring"),
+        ({"Python": "3.99.0"}, r"has Python 3\.\S+ instead of 3\.99\.0; bring"),
+        ({"6.4": "x", "6.5": "x"}, "other tests of 6.4, 6.5; bring"),
+        (dict.fromkeys((*HOMEWORK.numbers, "submit"), "x"), "another grader, model or data; bring"),
+    ],
+)
+def test_a_worker_of_another_version_does_not_grade(changes, said):
+    asked = {**engine.version("hw1"), **changes}
+    with pytest.raises(engine.OtherVersion, match=said):
+        engine.grade(engine.Order("hw1", {}, b"", asked))
 
 
 # --- the whole ---
@@ -282,31 +318,25 @@ def test_equal_files_are_graded_once(handed_in, tmp_path):
 @pytest.mark.parametrize("address", ["tcp://10.1.2.3:8786", "tcp://example.org:1"])
 def test_a_cluster_without_tls_is_refused(address):
     with pytest.raises(cluster.ClusterError, match="start the cluster with TLS"):
-        cluster._address(address)
+        cluster._address(address, None)
 
 
 @pytest.mark.parametrize(
     "address", ["tls://10.1.2.3:8786", "tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786"]
 )
 def test_a_cluster_that_nobody_else_can_join(address):
-    assert cluster._address(address) == address
+    assert cluster._address(address, cluster.Tls(Path("ca"), Path("cert"), Path("key"))) == address
 
 
-def test_a_scheduler_file_that_is_none(tmp_path):
+@pytest.mark.parametrize("address", ["missing.json", "http://127.0.0.1:8786", "pyproject.toml"])
+def test_what_is_no_address_of_a_scheduler(address):
     with pytest.raises(cluster.ClusterError, match="must be an address such as"):
-        cluster._address(str(tmp_path / "missing.json"))
+        cluster._address(address, None)
 
 
-def test_a_worker_of_another_version_is_refused_by_name():
-    class Client:
-        def wait_for_workers(self, count, timeout):
-            pass
-
-        def run(self, function, homework, on_error):
-            return {"tls://a:1": function(homework), "tls://b:2": {"6.3": "other"}}
-
-    with pytest.raises(cluster.ClusterError, match="tls://b:2: has another version of the grader"):
-        cluster._checked_workers(Client(), HOMEWORK)
+def test_tls_needs_its_certificates():
+    with pytest.raises(cluster.ClusterError, match="add --tls"):
+        cluster._address("tls://127.0.0.1:8786", None)
 
 
 def test_a_folder_travels_as_a_zip(handed_in, tmp_path):
