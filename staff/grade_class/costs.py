@@ -30,6 +30,7 @@ from staff import marked
 from staff.audit.subject import DEFAULT_HOMEWORK, load_subject
 from staff.declaration import load_homework
 from staff.grade_class import engine, report, similarity, synthetic, table
+from staff.grade_class.blocks import blocks_of
 from staff.grade_class.grading import Class, packed
 from staff.grade_class.store import Store
 from staff.grade_class.submissions import Handed, read
@@ -102,7 +103,8 @@ def measure_class(folder: Path, costs: Costs) -> dict[str, Any]:
     metadata = next((folder / "unpacked").rglob("submission_metadata.yml")).stat().st_size
     costs.add("read the export", seconds / SIZE, f"{SIZE:,} submissions, {metadata / SIZE:,.0f} bytes of metadata each")
     reply = real_reply(next(one for one in handed if one.path is not None))
-    with TimedStore(folder / "class.sqlite") as store:
+    store = TimedStore(folder / "class.sqlite")
+    with store:
         whole, seconds = _timed(lambda: Class(homework, handed, store, SEED))
         jobs, more = _timed(whole.jobs)
         costs.add("hash its files, look it up", (seconds + more) / SIZE, f"{SIZE:,} submissions")
@@ -196,7 +198,7 @@ def pairs(size: int) -> tuple[float, float]:
             for name, text in entry.files.items():
                 if name.endswith(".py"):
                     (Path(folder) / Path(name).name).write_bytes(text)
-            blocks = similarity.blocks_of(homework, Path(folder))
+            blocks = blocks_of(homework, Path(folder))
         answers.append(similarity.Answers(str(number), (), blocks))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _, seconds = _timed(lambda: similarity.pairs_to_look_at(homework, answers))

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 FILE = "submission_metadata.yml"
-MAX_SIZE = 50_000_000  # bytes
+MAX_SIZE = 200_000_000  # bytes: 10,000 submissions with 20 kB of results each
 MAX_DEPTH = 20  # nested lists and mappings
 MAX_NAME, MAX_STUDENTS = 200, 50  # characters of a name; students of one submission
 FOLDER = re.compile(r"submission_\w+", re.ASCII)  # of one submission in the export
