@@ -14,6 +14,7 @@ import re
 import ssl
 import time
 import uuid
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -119,6 +120,7 @@ def _client(address: str, tls: Tls | None) -> Any:
         ) from None
     for name in ("distributed", "tornado"):  # what they say is said here, in one line
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", "Sending large graph")  # a submission may have 50 MB
     security: Any = None
     if tls is not None:
         _check_files(tls)
