@@ -27,12 +27,13 @@ from staff.grade_class.blocks import blocks_of, starter
 from staff.grade_class.metadata import Student
 from staff.grade_class.submissions import Handed, read
 from staff.grade_class.tokens import code_of, grams_of, names_in
-from staff.grade_class.weighted_sets import Sets
+from staff.grade_class.weighted_sets import Matrix, Sets
 
 SHORT = 20  # tokens: a block with fewer never counts alone
 SIMILAR = 0.3  # the score from which a part is similar
 ODD = 0.02  # a comment is odd if so few of the class have it, or two of them
 MOST_WORDS = 10  # of a comment that count
+_ROWS = 500  # submissions that are compared with all others at a time: so little memory is needed at once
 
 
 @dataclass(frozen=True)
@@ -71,23 +72,34 @@ def pairs_to_look_at(homework: Homework, answers: Sequence[Answers], most: int =
         return []
     compared = [_Part(homework, part, [entry.blocks.get(part, "") for entry in answers]) for part in homework.numbers]
     comments = _odd_comments(compared)
-    weight, short, best = np.zeros((3, len(answers), len(answers)), np.float32)
+    allowed, found = _may_be_compared(answers), list[tuple[float, int, int]]()
+    for first in range(0, len(answers), _ROWS):
+        rows = slice(first, first + _ROWS)
+        weight = _weights(compared, comments, rows) * allowed[rows]
+        places = np.argwhere(weight > 0)
+        heaviest = np.argsort(-weight[weight > 0], kind="stable")[:most]
+        found += [(float(weight[i, j]), first + i, j) for i, j in places[heaviest].tolist()]
+    found.sort(key=lambda pair: -pair[0])
+    pairs: list[Pair] = []
+    for heavy, i, j in found[:most]:
+        scores = tuple(part.score(i, j) for part in compared)
+        pairs.append(Pair(answers[i], answers[j], heavy, scores, tuple(comments.common(i, j))))
+    return pairs
+
+
+def _weights(compared: Sequence["_Part"], comments: Sets, rows: slice) -> Matrix:
+    """(rows, n), how much it says what two submissions share."""
+    odd = comments.rarity(rows)
+    weight, short, best = np.zeros((3, *odd.shape), np.float32)
     for part in compared:
-        score, rarity = part.sets.scores(), part.sets.rarity()
-        is_short = part.is_short[:, None] | part.is_short[None, :]
+        score, rarity = part.sets.scores(rows), part.sets.rarity(rows)
+        is_short = part.is_short[rows, None] | part.is_short[None, :]
         weight += np.where(is_short, 0, score * rarity)
         short += np.where(is_short, score * rarity, 0)
         best = np.maximum(best, np.where(is_short, 0, score))
-    odd = comments.rarity()
     weight += np.where(best >= SIMILAR, short, 0) + odd
-    weight[((best < SIMILAR) & (odd == 0)) | ~_may_be_compared(answers)] = 0
-    pairs: list[Pair] = []
-    places = np.argwhere(weight > 0)
-    heaviest = np.argsort(-weight[weight > 0], kind="stable")[:most]
-    for i, j in places[heaviest].tolist():
-        scores = tuple(part.score(i, j) for part in compared)
-        pairs.append(Pair(answers[i], answers[j], float(weight[i, j]), scores, tuple(comments.common(i, j))))
-    return pairs
+    weight[(best < SIMILAR) & (odd == 0)] = 0
+    return weight.round(3)  # so that equal pairs stay in the order of the class, whatever the processor rounds
 
 
 def archived(homework: Homework, source: Path, unpack: Callable[[Path, Path], intake.Submission]) -> list[Answers]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
+ALL = slice(None)  # rows
 _NOTHING = 1e-3  # a weight that is only rounding
 
 
@@ -22,15 +23,18 @@ class Sets:
         self._weights = {element: size(element) * math.log((number + 1) / count) for element, count in counts.items()}
         self._common = {element: i for i, element in enumerate(e for e, count in counts.items() if count > 1)}
         self._totals = np.array([self._total(elements) for elements in sets], np.float32)
+        self._has = np.zeros((len(sets), len(self._common)), np.float32)
+        for index, elements in enumerate(sets):
+            self._has[index, [self._common[element] for element in elements if element in self._common]] = 1
 
-    def rarity(self) -> Matrix:
-        """(n, n), how rare it is what two of them have in common: the root of the sum of its squared weights."""
-        return np.sqrt(self._shared(2))
+    def rarity(self, rows: slice = ALL) -> Matrix:
+        """(rows, n), how rare it is what two of them have in common: the root of the sum of its squared weights."""
+        return np.sqrt(self._shared(2, rows))
 
-    def scores(self) -> Matrix:
-        """(n, n), the weight of what two of them have in common, as a share of what either has: 0 to 1."""
-        shared = self._shared(1)
-        either = self._totals[:, None] + self._totals[None, :] - shared
+    def scores(self, rows: slice = ALL) -> Matrix:
+        """(rows, n), the weight of what two of them have in common, as a share of what either has: 0 to 1."""
+        shared = self._shared(1, rows)
+        either = self._totals[rows, None] + self._totals[None, :] - shared
         scores: Matrix = np.divide(shared, either, out=np.zeros_like(shared), where=either > _NOTHING)
         return scores
 
@@ -43,13 +47,10 @@ class Sets:
         """What the sets `i` and `j` have in common, the heaviest first."""
         return sorted({*self._sets[i]} & {*self._sets[j]}, key=lambda element: (-self._weights[element], element))
 
-    def _shared(self, power: int) -> Matrix:
-        """(n, n), the sum of the weights, to this power, of what two of them have in common."""
-        has = np.zeros((len(self._sets), len(self._common)), np.float32)
-        for index, elements in enumerate(self._sets):
-            has[index, [self._common[element] for element in elements if element in self._common]] = 1
+    def _shared(self, power: int, rows: slice) -> Matrix:
+        """(rows, n), the sum of the weights, to this power, of what two of them have in common."""
         weights = np.array([self._weights[element] for element in self._common], np.float32)
-        return ((has * weights**power) @ has.T).astype(np.float32, copy=False)
+        return ((self._has[rows] * weights**power) @ self._has.T).astype(np.float32, copy=False)
 
     def _total(self, elements: Collection[Any]) -> float:
         return sum(self._weights[element] for element in elements)
