@@ -118,8 +118,9 @@ def _client(address: str, tls: Tls | None) -> Any:
         raise ClusterError(
             "--scheduler needs the group `cluster`; run: .venv/bin/python -m pip install --group cluster"
         ) from None
-    for name in ("distributed", "tornado"):  # what they say is said here, in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):  # what they say is said here, in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", "Sending large graph")  # a submission may have 50 MB
     security: Any = None
     if tls is not None:

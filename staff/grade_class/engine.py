@@ -80,9 +80,14 @@ def stop(homework: str, run: str = "") -> None:
     graders.stop()
 
 
-@functools.cache
 def version(homework: str) -> Mapping[str, str]:
     """What the results of this process depend on: packages and their versions, parts and the hashes of `sources.py`."""
+    with _LOCK:  # `ast.parse` fails where two threads call it at once
+        return _only_version(homework)
+
+
+@functools.cache
+def _only_version(homework: str) -> Mapping[str, str]:
     declared = load_homework(homework)
     return {"Python": platform.python_version()} | versions() | part_hashes(declared, declared.find_model("bundled"))
 
