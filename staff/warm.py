@@ -49,6 +49,11 @@ class Graders:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let these processes end, and wait for them; no more are started."""
+        self._is_stopped = True
         for grader in self._all:
             grader.close()
 

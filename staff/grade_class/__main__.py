@@ -141,7 +141,11 @@ def _place(homework: Homework, args: argparse.Namespace) -> Iterator[engine.Plac
     try:
         most = _TASKS_PER_WORKER * args.jobs
         yield engine.Place(executor, lambda: most, functools.partial(engine.stop, homework.name))
+    except BaseException:
+        engine.stop(homework.name)
+        raise
     finally:
+        engine.close(homework.name)
         executor.shutdown(cancel_futures=True)
 
 

@@ -80,6 +80,13 @@ def stop(homework: str, run: str = "") -> None:
     graders.stop()
 
 
+def close(homework: str) -> None:
+    """Let the warm processes end. They do not survive the thread that started them: call it before that ends."""
+    graders = _graders(homework)
+    _only_graders.cache_clear()
+    graders.close()
+
+
 def version(homework: str) -> Mapping[str, str]:
     """What the results of this process depend on: packages and their versions, parts and the hashes of `sources.py`."""
     with _LOCK:  # `ast.parse` fails where two threads call it at once
