@@ -105,7 +105,8 @@ def main() -> int:
     outcomes = [run_part(part, loaded, settings, args.out) for part in HOMEWORK.parts if part.number in chosen]
     outcomes.sort(key=lambda outcome: outcome.part)
     print_table(outcomes)
-    if step := next_step(outcomes, args):
+    step = next_step(outcomes, args)
+    if step:
         print(f"\nnext: {step}")
     return 0 if all(outcome.files or outcome.is_unwritten for outcome in outcomes) else 1
 

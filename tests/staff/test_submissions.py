@@ -98,10 +98,10 @@ def test_an_unreadable_date_is_a_line(tmp_path, written):
     assert any("submission_1" in line and written in line for line in handed_in.problems)
 
 
-def test_metadata_over_50_mb_are_one_line(tmp_path):
+def test_metadata_beyond_the_limit_are_one_line(tmp_path):
     files = export("submission_1", top="") | {FILE: b"#" * (metadata.MAX_SIZE + 1)}
     handed_in = read_zip(tmp_path, files)
-    assert [line for line in handed_in.problems if "50" in line]
+    assert [line for line in handed_in.problems if "200 MB" in line]
     assert handed_in.submissions[0].path
 
 
