@@ -13,6 +13,7 @@ CourseworkError
 │   ├── SubmissionError      make_submission found a file that cannot be graded
 │   ├── IntakeError          a submission that is refused
 │   ├── HomeworkError        the declaration of a homework, its tests and its answers do not fit together
+│   ├── PlaygroundError      a request that the playground refuses
 │   └── SandboxError         the sandbox does not work on this machine
 └── GradingError         raised and caught within the grader
     ├── ProtocolError        a malformed message
@@ -80,6 +81,10 @@ class IntakeError(UserError):
 
 class HomeworkError(UserError):
     """A homework whose declaration, tests, answers and hints do not fit together; names the missing piece."""
+
+
+class PlaygroundError(UserError):
+    """A request that the playground refuses: a text that the model cannot read, or a setting out of range."""
 
 
 class SandboxError(UserError):

@@ -91,8 +91,8 @@ class Homework:
 
     @property
     def closed_packages(self) -> tuple[str, ...]:
-        """The packages that student code cannot import: what grades it, and what is for staff."""
-        return ("src.grading", self.package, "staff")
+        """The packages that student code cannot import: what grades and shows it, and what is for staff."""
+        return ("src.grading", "src.playground", self.package, "staff")
 
     @property
     def zip_name(self) -> str:

@@ -59,6 +59,10 @@ class Codec:
         """The text of `token_ids`, (T,) or (1, T); bytes that are not valid UTF-8 become U+FFFD."""
         return self._encoding.decode(token_ids.flatten().tolist(), errors="replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token, which may be parts of a character."""
+        return self._encoding.decode_single_token_bytes(token_id)
+
 
 def load_codec(encoder_file: Path, merges_file: Path) -> Codec:
     """The codec of a vocabulary: GPT-2's `encoder.json` (or `vocab.json`) and `vocab.bpe` (or `merges.txt`).

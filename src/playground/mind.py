@@ -1,0 +1,250 @@
+"""A model, and what it says of a text: each token's rank and probability, and the distribution of the next one.
+
+Results of the model are kept, so that another temperature, or a token more, costs no second look at the whole text.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.errors import PlaygroundError
+from src.hw1 import run
+from src.model.codec import Codec
+from src.model.config import Config, option
+from src.playground import numbers
+from src.playground.numbers import SHOWN, Joint, Logits, Setting
+
+Ids = tuple[int, ...]
+
+ALTERNATIVES = 5  # shown for a token of a text
+STEPS = 64  # of a path whose entropies are shown
+_MOST_STATES, _MOST_ROWS, _MOST_JOINTS = 12, 400, 12  # that are kept
+_LONGEST_STEP = 32  # tokens that may be new to the model for its memory of the text before them to be used
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token, for a person."""
+
+    id: int
+    text: str  # "" where its bytes are no whole characters
+    bytes: str  # then these, as "E2 80"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A token of a text; the first one is given, so it has no probability."""
+
+    piece: Piece
+    log_p: float | None
+    rank: int | None
+    instead: tuple[tuple[Piece, float], ...]  # the likeliest tokens at its place
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model says of a whole text."""
+
+    tokens: tuple[Seen, ...]
+    total: float  # log p of all tokens after the first, in nats
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A distribution: the shares of the tokens that have a bar, in the order of `Next.tokens`, and the rest."""
+
+    p: tuple[float, ...]
+    tail: float
+    entropy: float
+
+    @property
+    def choices(self) -> float:
+        """Among how many equally likely tokens one would choose as freely."""
+        return float(np.exp(self.entropy))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token of the path, and how free the choice was."""
+
+    piece: Piece
+    log_p: float
+    rank: int
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Next:
+    """What may follow a text."""
+
+    length: int  # tokens of the text
+    tokens: tuple[Piece, ...]  # those with a bar, the likeliest first
+    horizons: tuple[Bars, ...]  # of horizon 1 and 2
+    path: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """The model after a text: its memory, and the logits (V,) of what follows."""
+
+    past: Any
+    row: Logits
+
+
+@dataclass
+class Mind:
+    """One model. Not for several threads at once."""
+
+    run: run.Run
+    weights_sha256: str
+    _states: OrderedDict[Ids, State] = field(default_factory=OrderedDict, repr=False)
+    _rows: OrderedDict[Ids, Logits] = field(default_factory=OrderedDict, repr=False)
+    _joints: OrderedDict[tuple[Ids, int], Joint] = field(default_factory=OrderedDict, repr=False)
+
+    @property
+    def config(self) -> Config:
+        """The model's."""
+        return self.run.config
+
+    @property
+    def codec(self) -> Codec:
+        """Its codec."""
+        return self.run.codec
+
+    def ids_of(self, text: str, more: Sequence[int] = (), room: int = 0) -> Ids:
+        """The token ids of `text`, followed by `more`; `room` is for tokens that come after them.
+
+        Raises:
+            PlaygroundError: the model cannot read them.
+        """
+        try:
+            ids = (*self.codec.encode(text)[0].tolist(), *more)
+        except ValueError as error:
+            raise PlaygroundError(f"{error}; delete it") from None
+        if not ids:
+            raise PlaygroundError("there is no text yet; type some, one character is enough")
+        if len(ids) > self.config.n_ctx - room:
+            raise PlaygroundError(
+                f"the text has {len(ids):,} tokens, but {self._name} reads at most {self.config.n_ctx - room:,}; shorten it"
+            )
+        return ids
+
+    @property
+    def _name(self) -> str:
+        return option(self.config.name)
+
+    def piece(self, token: int) -> Piece:
+        """The token with this id, for a person."""
+        content = self.codec.token_bytes(token)
+        try:
+            return Piece(token, content.decode(), "")
+        except UnicodeDecodeError:
+            return Piece(token, "", content.hex(" ").upper())
+
+    def tensor(self, ids: Ids) -> Tensor:
+        """`ids`, (1, T), on the model's device."""
+        return torch.tensor([ids], device=self.run.device)
+
+    def read(self, ids: Ids) -> Reading:
+        """Look at a whole text, in one call of the model."""
+        rows, _ = self._look(ids, None)
+        tokens = [Seen(self.piece(ids[0]), None, None, ())]
+        for row, token in zip(rows, ids[1:], strict=False):
+            log_p, rank = numbers.surprise(row, token)
+            likeliest = _largest(row, ALTERNATIVES)
+            p = numbers.kept(row, 0)[likeliest].tolist()
+            tokens.append(Seen(self.piece(token), log_p, rank, tuple(zip(map(self.piece, likeliest), p, strict=True))))
+        return Reading(tuple(tokens), float(sum(seen.log_p or 0.0 for seen in tokens)))
+
+    def after(self, ids: Ids) -> State:
+        """The model after `ids`."""
+        if ids in self._states:
+            self._states.move_to_end(ids)
+            return self._states[ids]
+        known = next((n for n in range(len(ids) - 1, len(ids) - _LONGEST_STEP, -1) if ids[:n] in self._states), 0)
+        rows, past = self._look(ids[known:], self._states[ids[:known]].past if known else None)
+        for back in range(min(len(rows), STEPS + 1)):
+            _keep(self._rows, ids[: len(ids) - back], rows[-1 - back].copy(), _MOST_ROWS)
+        return _keep(self._states, ids, State(past, rows[-1].copy()), _MOST_STATES)
+
+    def next(self, ids: Ids, setting: Setting, steps: int = 0) -> Next:
+        """What may follow `ids`, of which the last `steps` were chosen."""
+        row = self.after(ids).row
+        shown = _largest(row, SHOWN)
+        both = (self.distribution(ids, setting, horizon) for horizon in (1, 2))
+        horizons = tuple(Bars(tuple(p[shown].tolist()), max(0.0, 1 - p[shown].sum()), numbers.entropy(p)) for p in both)
+        return Next(len(ids), tuple(map(self.piece, shown)), horizons, self._path(ids, setting, min(steps, STEPS)))
+
+    def distribution(self, ids: Ids, setting: Setting, horizon: int) -> numbers.Floats:
+        """The probabilities (V,) of the token after `ids`."""
+        row = self.after(ids).row
+        if horizon == 1:
+            return numbers.next_token(row, setting)
+        return numbers.next_of_two(self._joint(ids, setting.candidates), setting, len(row))
+
+    def draw(self, ids: Ids, setting: Setting, horizon: int, seed: int) -> int:
+        """A token drawn from `distribution`."""
+        p = self.distribution(ids, setting, horizon)
+        return int(np.random.default_rng(seed).choice(len(p), p=p))
+
+    def _joint(self, ids: Ids, k: int) -> Joint:
+        if (ids, k) in self._joints:
+            return self._joints[ids, k]
+        state = self.after(ids)
+        candidates = np.array(_largest(state.row, k))
+        with torch.inference_mode():
+            second, _ = self.run.model(torch.from_numpy(candidates).to(self.run.device)[:, None], past=state.past)
+        pairs = numbers.joint(state.row, second[:, -1].cpu().numpy(), candidates, k)
+        return _keep(self._joints, (ids, k), pairs, _MOST_JOINTS)
+
+    def _path(self, ids: Ids, setting: Setting, steps: int) -> tuple[Step, ...]:
+        steps = min(steps, len(ids) - 1)
+        befores = [ids[:n] for n in range(len(ids) - steps, len(ids))]
+        if any(before not in self._rows for before in befores):
+            rows, _ = self._look(ids[:-1], None)
+            for before in befores:
+                _keep(self._rows, before, rows[len(before) - 1].copy(), _MOST_ROWS)
+        path = []
+        for before in befores:
+            row, token = self._rows[before], ids[len(before)]
+            entropy = numbers.entropy(numbers.next_token(row, setting))
+            path.append(Step(self.piece(token), *numbers.surprise(row, token), entropy))
+        return tuple(path)
+
+    def _look(self, ids: Ids, past: Any) -> tuple[Logits, Any]:
+        """The logits (T, V) after each of `ids`, and the model's memory."""
+        with torch.inference_mode():
+            logits, presents = self.run.model(self.tensor(ids), past=past)
+        return logits[0].cpu().numpy(), presents
+
+
+def load(name: str, questions: Path, data: Path) -> Mind:
+    """The model `name`; messages about the student's code name the folder `questions`.
+
+    Raises:
+        UserError: there is no such model, or its files cannot be used.
+    """
+    setup = run.prepare(name, None, "auto")
+    return Mind(setup.load(questions, data), setup.files.weights_sha256)
+
+
+def _largest(row: Logits, k: int) -> list[int]:
+    """The tokens with the k largest of these logits (V,), the largest first."""
+    k = min(k, len(row))
+    some = np.argpartition(row, len(row) - k)[len(row) - k :]
+    return [int(token) for token in some[np.argsort(-row[some], kind="stable")]]
+
+
+def _keep(kept: Any, key: Any, value: Any, most: int) -> Any:
+    """Put `value` into `kept`, which forgets the oldest; returns it."""
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > most:
+        kept.popitem(last=False)
+    return value

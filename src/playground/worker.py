@@ -1,0 +1,38 @@
+"""One thread for all work with the model.
+
+PyTorch keeps a team of threads for every thread that calls it, so it is called from one. It is a daemon: nothing that
+it does holds up the end of the program.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Worker:
+    """A thread that does one job after the other."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        Thread(target=self._serve, daemon=True, name="model").start()
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """What `work` returns, or raises, in that thread."""
+        future: Future[T] = Future()
+        self._jobs.put((future, work))
+        return await asyncio.wrap_future(future)
+
+    def _serve(self) -> None:
+        while True:
+            future, work = self._jobs.get()
+            if not future.set_running_or_notify_cancel():  # whoever asked has left
+                continue
+            try:
+                future.set_result(work())
+            except BaseException as error:  # whichever it is belongs to whoever asked
+                future.set_exception(error)
