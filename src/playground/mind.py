@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from src.playground import numbers
 from src.playground.numbers import SHOWN, Joint, Logits, Setting
 
 Ids = tuple[int, ...]
+K = TypeVar("K")
+V = TypeVar("V")
 
 ALTERNATIVES = 5  # shown for a token of a text
 STEPS = 64  # of a path whose entropies are shown
@@ -129,15 +131,11 @@ class Mind:
             raise PlaygroundError(f"{error}; delete it") from None
         if not ids:
             raise PlaygroundError("there is no text yet; type some, one character is enough")
-        if len(ids) > self.config.n_ctx - room:
-            raise PlaygroundError(
-                f"the text has {len(ids):,} tokens, but {self._name} reads at most {self.config.n_ctx - room:,}; shorten it"
-            )
+        most = self.config.n_ctx - room
+        if len(ids) > most:
+            name = option(self.config.name)
+            raise PlaygroundError(f"the text has {len(ids):,} tokens, but {name} reads at most {most:,}; shorten it")
         return ids
-
-    @property
-    def _name(self) -> str:
-        return option(self.config.name)
 
     def piece(self, token: int) -> Piece:
         """The token with this id, for a person."""
@@ -178,7 +176,7 @@ class Mind:
         row = self.after(ids).row
         shown = _largest(row, SHOWN)
         both = (self.distribution(ids, setting, horizon) for horizon in (1, 2))
-        horizons = tuple(Bars(tuple(p[shown].tolist()), max(0.0, 1 - p[shown].sum()), numbers.entropy(p)) for p in both)
+        horizons = tuple(Bars(tuple(p[shown].tolist()), _without(p, shown), numbers.entropy(p)) for p in both)
         return Next(len(ids), tuple(map(self.piece, shown)), horizons, self._path(ids, setting, min(steps, STEPS)))
 
     def distribution(self, ids: Ids, setting: Setting, horizon: int) -> numbers.Floats:
@@ -241,7 +239,12 @@ def _largest(row: Logits, k: int) -> list[int]:
     return [int(token) for token in some[np.argsort(-row[some], kind="stable")]]
 
 
-def _keep(kept: Any, key: Any, value: Any, most: int) -> Any:
+def _without(p: numbers.Floats, shown: list[int]) -> float:
+    """The share of all tokens but those that are `shown`."""
+    return float(np.delete(p, shown).sum())
+
+
+def _keep(kept: OrderedDict[K, V], key: K, value: V, most: int) -> V:
     """Put `value` into `kept`, which forgets the oldest; returns it."""
     kept[key] = value
     kept.move_to_end(key)

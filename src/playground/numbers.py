@@ -31,7 +31,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Joint:
-    """The probabilities of two tokens in a row: of each pair, with the place of its first token among the candidates."""
+    """The probabilities of two tokens in a row: of each pair, with the place of its first among the candidates."""
 
     candidates: NDArray[np.int64]  # (K,), token ids
     first: NDArray[np.int64]  # (pairs,), places in `candidates`

@@ -229,7 +229,9 @@ def _ids(given: Any, mind: Mind) -> Ids:
     if not isinstance(ids, list) or any(type(token) is not int for token in ids):
         raise PlaygroundError("ids must be a list of whole numbers")
     if any(not 0 <= token < mind.config.vocab_size for token in ids):
-        raise PlaygroundError(f"a token is not in the vocabulary of {option(mind.config.name)}; start again from the text")
+        raise PlaygroundError(
+            f"a token is not in the vocabulary of {option(mind.config.name)}; start again from the text"
+        )
     return tuple(ids)
 
 

@@ -190,4 +190,3 @@ def _time(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:  # it was deleted meanwhile
         return 0
-

@@ -38,7 +38,7 @@ export const view = {
 };
 
 function settingOf(side) {
-  const usual = { model: models[0]?.name ?? "", T: side === "a" ? 0.7 : 1.5, h: 1, k: state.k, code: state.code };
+  const usual = { model: state.model, T: side === "a" ? 0.7 : 1.5, h: 1, k: state.k, code: state.code };
   const given = state[side].split(",");
   const number = (text, other) => (text && Number.isFinite(Number(text)) ? Number(text) : other);
   return {

@@ -48,6 +48,7 @@ async function show() {
     if (link.dataset.view === state.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  byId("model-label").hidden = state.view === "compare"; // there, each side has its own
   document.title = `${state.view[0].toUpperCase()}${state.view.slice(1)} · Playground`;
   showControls();
   showError("");
