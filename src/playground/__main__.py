@@ -57,8 +57,10 @@ def main() -> int:
     os.environ.setdefault("TQDM_DISABLE", "1")  # each token that is drawn would print a bar
     sys.dont_write_bytecode = True  # a question file that is saved twice within a second would be taken from there
     import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
-    serve(listener, name, args.questions, not args.no_browser)
-    print("\nthe playground has ended")
+    is_idle = serve(listener, name, args.questions, not args.no_browser)
+    print("\nthe playground has ended", flush=True)
+    if not is_idle:
+        os._exit(0)  # your code still runs; PyTorch does not stand it when Python ends meanwhile
     return 0
 
 
@@ -78,11 +80,12 @@ def listen(port: int | None) -> socket.socket:
             reason = getattr(error, "strerror", None) or "it must lie between 0 and 65535"
             raise ConfigError(f"--port {port}: cannot be used ({reason}); choose another one") from None
         listener.bind((HOST, 0))
+    listener.listen()  # whoever comes before the server is ready waits
     return listener
 
 
-def serve(listener: socket.socket, name: str, questions: Path, opens_browser: bool) -> None:
-    """Load the model, and answer until Ctrl-C."""
+def serve(listener: socket.socket, name: str, questions: Path, opens_browser: bool) -> bool:
+    """Load the model, and answer until Ctrl-C; whether nothing is computed any more."""
     import uvicorn
 
     from src.playground.server import Playground, application
@@ -100,6 +103,7 @@ def serve(listener: socket.socket, name: str, questions: Path, opens_browser: bo
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
+    return playground.worker.end(seconds=2)
 
 
 if __name__ == "__main__":

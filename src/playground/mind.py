@@ -186,6 +186,10 @@ class Mind:
             return numbers.next_token(row, setting)
         return numbers.next_of_two(self._joint(ids, setting.candidates), setting, len(row))
 
+    def last_step(self, ids: Ids, setting: Setting) -> Step:
+        """The last of `ids`, after those before it."""
+        return self._path(ids, setting, 1)[0]
+
     def draw(self, ids: Ids, setting: Setting, horizon: int, seed: int) -> int:
         """A token drawn from `distribution`."""
         p = self.distribution(ids, setting, horizon)

@@ -166,14 +166,14 @@ def _next_yours(playground: Playground, given: Any) -> Any:
 
 
 def _draw(playground: Playground, given: Any) -> Any:
-    asked = _asked(playground, given, room=1)
+    asked = _asked(playground, given)
     token = _drawn(playground, asked, asked.ids)
     return _result(token) if isinstance(token, Problem) else asked.mind.piece(token)
 
 
 async def _continue(playground: Playground, given: Any) -> AsyncIterator[Any]:
     """Draw one token after the other, until there are enough, the context is full, or the reader leaves."""
-    asked = await playground.worker.do(lambda: _asked(playground, given, room=1))
+    asked = await playground.worker.do(lambda: _asked(playground, given))
     ids = asked.ids
     for _ in range(min(asked.count, asked.mind.config.n_ctx - len(ids))):
         token = await playground.worker.do(lambda ids=ids: _drawn(playground, asked, ids))  # type: ignore[misc]
@@ -181,7 +181,7 @@ async def _continue(playground: Playground, given: Any) -> AsyncIterator[Any]:
             yield _result(token)
             return
         ids = (*ids, token)
-        seen = await playground.worker.do(lambda ids=ids: asked.mind.next(ids, asked.setting, 1).path[-1])  # type: ignore[misc]
+        seen = await playground.worker.do(lambda ids=ids: asked.mind.last_step(ids, asked.setting))  # type: ignore[misc]
         yield seen
     yield {"end": True}
 
@@ -211,14 +211,14 @@ def _drawn(playground: Playground, asked: Asked, ids: Ids) -> int | Problem:
     return asked.mind.draw(ids, asked.setting, asked.horizon, seed)
 
 
-def _asked(playground: Playground, given: Any, room: int = 0) -> Asked:
+def _asked(playground: Playground, given: Any) -> Asked:
     mind = playground.mind(_model(playground, given))
     more = _ids(given, mind)
     setting = Setting(
         _number(given, "temperature", 0.05, 10), _whole(given, "top_k", 0, mind.config.vocab_size, mind.config.top_k)
     )
     return Asked(
-        mind, mind.ids_of(_text(given), more, room), setting, _whole(given, "horizon", 1, 2, 1),
+        mind, mind.ids_of(_text(given), more, room=1), setting, _whole(given, "horizon", 1, 2, 1),
         _whole(given, "seed", 0, _LARGEST_SEED, mind.config.seed), len(more),
         _whole(given, "count", 1, LONGEST_CONTINUATION, 1), given.get("code", "yours") == "yours",
     )  # fmt: skip

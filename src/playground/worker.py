@@ -1,7 +1,6 @@
 """One thread for all work with the model.
 
-PyTorch keeps a team of threads for every thread that calls it, so it is called from one. It is a daemon: nothing that
-it does holds up the end of the program.
+PyTorch keeps a team of threads for every thread that calls it, so it is called from one.
 """
 
 import asyncio
@@ -19,7 +18,9 @@ class Worker:
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-        Thread(target=self._serve, daemon=True, name="model").start()
+        self._has_ended = False
+        self._thread = Thread(target=self._serve, daemon=True, name="model")
+        self._thread.start()
 
     async def do(self, work: Callable[[], T]) -> T:
         """What `work` returns, or raises, in that thread."""
@@ -27,8 +28,15 @@ class Worker:
         self._jobs.put((future, work))
         return await asyncio.wrap_future(future)
 
+    def end(self, seconds: float) -> bool:
+        """Do no further job; whether the present one ends within some seconds."""
+        self._has_ended = True
+        self._jobs.put((Future(), lambda: None))
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
     def _serve(self) -> None:
-        while True:
+        while not self._has_ended:
             future, work = self._jobs.get()
             if not future.set_running_or_notify_cancel():  # whoever asked has left
                 continue

@@ -1,7 +1,7 @@
 // Compare: two settings continue the same text, side by side.
 
 import { stream } from "./api.js";
-import { byId, el, number, problemBox, say, showError } from "./dom.js";
+import { byId, DRAW_INSTEAD, el, number, problemBox, say, showError } from "./dom.js";
 import { save, state } from "./state.js";
 import { letIn, roving, tokenButton } from "./tokens.js";
 
@@ -99,7 +99,7 @@ async function continued(side, signal) {
   try {
     await stream("continue", asked, (line) => {
       if (signal.aborted) return;
-      if (line.problem) byId(`note-${side}`).replaceChildren(problemBox(line.problem));
+      if (line.problem) byId(`note-${side}`).replaceChildren(problemBox(line.problem, DRAW_INSTEAD));
       if (!line.piece) return;
       tokens.push(line);
       out.append(tokenButton(line));

@@ -32,10 +32,10 @@ export function say(text) {
   byId("status").textContent = text;
 }
 
-// What went wrong in the student's code, or null.
-export function problemBox(problem) {
+// What went wrong in the student's code, and what works without it.
+export function problemBox(problem, instead = "The rest of the page works.") {
   if (problem.kind === "unwritten") {
-    return el("p", { class: "problem" }, el("strong", {}, problem.text), ` (${problem.details}). The rest of the page works.`);
+    return el("p", { class: "problem" }, el("strong", {}, problem.text), ` (${problem.details}). ${instead}`);
   }
   const box = el("div", { class: "problem" }, problem.text);
   if (problem.details) box.append(el("pre", { tabindex: "0", "aria-label": "Traceback" }, problem.details));
@@ -46,3 +46,5 @@ export function showError(text) {
   byId("error").hidden = !text;
   byId("error").textContent = text;
 }
+
+export const DRAW_INSTEAD = "Until then, the library can draw: choose “drawn by the library”.";

@@ -2,7 +2,7 @@
 
 import { latest, post } from "./api.js";
 import { choices, entropyChart } from "./chart.js";
-import { byId, el, number, percent, problemBox, say, showError } from "./dom.js";
+import { byId, DRAW_INSTEAD, el, number, percent, problemBox, say, showError } from "./dom.js";
 import { save, state } from "./state.js";
 import { letIn, roving, shown, spoken, tokenButton } from "./tokens.js";
 import { nodeAt, parseTree } from "./tree.js";
@@ -113,7 +113,7 @@ async function sample(count) {
     for (let i = 0; i < count; i++) {
       const drawn = await post("draw", question());
       if (drawn.problem) {
-        byId("write-problem").replaceChildren(problemBox(drawn.problem));
+        byId("write-problem").replaceChildren(problemBox(drawn.problem, DRAW_INSTEAD));
         break;
       }
       await take(drawn);
