@@ -12,6 +12,7 @@ dependencies.check()  # before any other import: says in one line which Python o
 
 import argparse
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -19,6 +20,7 @@ import threading
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 from src.errors import ConfigError, run_command
 from src.files import ROOT, shown
@@ -88,6 +90,12 @@ def serve(listener: socket.socket, name: str, questions: Path, opens_browser: bo
     """Load the model, and answer until Ctrl-C; whether nothing is computed any more."""
     import uvicorn
 
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            super().handle_exit(sig, frame)
+            playground.is_ending = True
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off now is no error
+
     from src.playground.server import Playground, application
     from src.playground.yours import Yours
 
@@ -102,7 +110,7 @@ def serve(listener: socket.socket, name: str, questions: Path, opens_browser: bo
     if opens_browser:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
     return playground.worker.end(seconds=2)
 
 

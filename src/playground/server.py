@@ -41,6 +41,7 @@ class Playground:
     data: Path
     worker: Worker = field(default_factory=Worker)
     minds: dict[str, Mind] = field(default_factory=dict)
+    is_ending: bool = False
 
     def mind(self, name: str) -> Mind:
         """The model `name`, which is loaded when it is first asked for."""
@@ -105,6 +106,8 @@ async def _streamed(
         try:
             async for each in stream(playground, asked):
                 yield json.dumps(_plain(each)) + "\n"
+                if playground.is_ending:
+                    return
         except UserError as error:
             yield json.dumps({"error": str(error)}) + "\n"
 
@@ -127,6 +130,7 @@ def _about(playground: Playground, _: Any) -> Any:
         "top_k": config.top_k,
         "seed": config.seed,
         "longest_text": LONGEST_TEXT,
+        "stamp": playground.yours.stamp(),
     }
 
 

@@ -67,7 +67,9 @@ def test_every_answer_has_the_policy(solved):
         assert "access-control-allow-origin" not in headers
 
 
-@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static//etc/passwd", "/static/"])
+@pytest.mark.parametrize(
+    "path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static//etc/passwd", "/static/"]
+)
 def test_no_other_file_is_served(solved, path):
     assert asked(solved, "GET", path, b"")[0] == 404
 

@@ -86,9 +86,11 @@ def own(browser, tmp_path):
 
 def test_a_text_that_is_pasted_is_read(page):
     page.open("read").enter("#read-text", "O, my <b>lord</b> 😀")
-    page.until("document.querySelector('#your-total').innerText")
     answer = page.server.json("read", text="O, my <b>lord</b> 😀")
-    assert page.text("#total") == f"{answer['total']:.3f}".replace("-", "−")
+    total = f"{answer['total']:.3f}".replace("-", "−")
+    page.until(f"document.querySelector('#total').innerText === {json.dumps(total)}")
+    page.until("document.querySelector('#your-total').innerText")
+    assert page.text("#your-total") == total
     assert page.text("#difference") == "0"
     assert len(page.texts("#read-tokens .token")) == len(answer["tokens"])
     assert page.texts("#read-tokens .bytes")[0] == "F0"
@@ -127,10 +129,14 @@ def test_arrow_keys_move_among_tokens(page):
 
 def test_a_piece_of_the_data_is_read_and_placed(page):
     page.open("read").enter("#dataset", "random")
-    page.until("document.querySelector('#histogram .mark')")
-    page.until("document.querySelector('#histogram-note').innerText.includes('as this text has')")
-    x = [float(page.run(f"return document.querySelector('#histogram {each}').getAttribute('x1')")) for each in [".mark"]]
-    assert x[0] < 200  # among the random letters, on the left
+    page.until("document.querySelector('#histogram .mark-text')?.textContent.startsWith('this text: −6')")
+    assert page.text("#histogram-note").endswith("as this text has.")
+    at, left, right = page.run("""
+        const x = (each, name) => Number(each.getAttribute(name));
+        const bars = [...document.querySelectorAll("#histogram .series0")].map((bar) => x(bar, "x"));
+        return [x(document.querySelector("#histogram .mark"), "x1"), Math.min(...bars), Math.max(...bars)];
+    """)
+    assert left - 1 <= at <= right + 20  # among the random letters
 
 
 def test_the_slider_changes_the_shares(page):
@@ -197,7 +203,9 @@ def test_a_comparison_can_be_stopped(page):
 
 @pytest.mark.parametrize("view", list(VIEWS))
 def test_a_link_shows_the_same(page, view):
-    seen = "[...document.querySelectorAll('.tokens, .value, #total, #difference, #tree, .same')].map((e) => e.innerText)"
+    seen = (
+        "[...document.querySelectorAll('.tokens, .value, #total, #difference, #tree, .same')].map((e) => e.innerText)"
+    )
     both = []
     for _ in range(2):
         page.open(view, **VIEWS[view], numbers="true")

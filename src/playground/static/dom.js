@@ -28,6 +28,12 @@ export function percent(share) {
   return share < 0.0005 ? "<0.1%" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%`;
 }
 
+// Puts the label of a bar at its end: beyond it, or within it where there is no room beyond.
+export function placeValue(value, share) {
+  value.style.setProperty("--at", `${100 * share}%`);
+  value.classList.toggle("within", share > 0.6);
+}
+
 export function say(text) {
   byId("status").textContent = text;
 }

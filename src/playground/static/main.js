@@ -10,7 +10,7 @@ import { view as write } from "./write.js";
 
 const POLL = 1000; // milliseconds between two looks at the student's files
 const views = { read, write, compare };
-let longest = Infinity, stamp = null;
+let longest = Infinity, stamp = "";
 
 async function start() {
   byId("main").addEventListener("input", changed);
@@ -25,6 +25,7 @@ async function start() {
   byId("questions").textContent = `${about.questions}/`;
   readAddress();
   for (const box of document.querySelectorAll("[data-export]")) exportButtons(box, views[box.dataset.export].data);
+  stamp = about.stamp;
   await Promise.all(Object.values(views).map((view) => view.start(about)));
   await show();
   document.documentElement.dataset.ready = "true";
@@ -83,7 +84,7 @@ async function lookForChanges() {
   if (document.hidden) return;
   try {
     const now = (await post("questions", {})).stamp;
-    if (stamp !== null && now !== stamp) {
+    if (now !== stamp) {
       byId("reloaded").textContent = `read again at ${new Date().toLocaleTimeString()}`;
       views[state.view].reloaded();
     }

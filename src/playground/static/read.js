@@ -2,7 +2,7 @@
 
 import { latest, post, stream } from "./api.js";
 import { histogram } from "./chart.js";
-import { byId, el, number, percent, problemBox, showError } from "./dom.js";
+import { byId, el, number, percent, placeValue, problemBox, showError } from "./dom.js";
 import { state } from "./state.js";
 import { letIn, roving, shown, spoken, tokenButton } from "./tokens.js";
 
@@ -73,7 +73,7 @@ function choosePiece() {
   const dataset = datasets.find(({ name }) => name === byId("dataset").value);
   if (!dataset) return;
   byId("read-text").value = dataset.pieces[byId("piece").valueAsNumber] ?? dataset.pieces[0];
-  byId("read-text").dispatchEvent(new Event("input"));
+  byId("read-text").dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 function showTokens() {
@@ -106,7 +106,7 @@ function pointAt(button) {
 function alternative(piece, share) {
   const fill = el("span", { class: "fill" }), value = el("span", { class: "value" }, percent(share));
   fill.style.width = `${100 * share}%`;
-  value.style.setProperty("--at", `${Math.min(80, 100 * share)}%`);
+  placeValue(value, share);
   return el("tr", {}, el("th", { scope: "row", "aria-label": spoken(piece) }, ...shown(piece)), el("td", {}, el("span", { class: "cell" }, fill, value)));
 }
 

@@ -2,7 +2,7 @@
 
 import { latest, post } from "./api.js";
 import { choices, entropyChart } from "./chart.js";
-import { byId, DRAW_INSTEAD, el, number, percent, problemBox, say, showError } from "./dom.js";
+import { byId, DRAW_INSTEAD, el, number, percent, placeValue, problemBox, say, showError } from "./dom.js";
 import { save, state } from "./state.js";
 import { letIn, roving, shown, spoken, tokenButton } from "./tokens.js";
 import { nodeAt, parseTree } from "./tree.js";
@@ -52,7 +52,7 @@ export const view = {
     byId("new-seed").addEventListener("click", () => {
       const seed = document.querySelector("#write [data-state=seed]");
       seed.value = crypto.getRandomValues(new Uint32Array(1))[0];
-      seed.dispatchEvent(new Event("input"));
+      seed.dispatchEvent(new Event("input", { bubbles: true }));
     });
   },
   async show() {
@@ -150,7 +150,7 @@ class Row {
     const { fill, value, cumulative } = this.cells[horizon];
     fill.style.width = `${100 * p}%`;
     value.textContent = percent(p);
-    value.style.setProperty("--at", `${Math.min(82, 100 * p)}%`);
+    placeValue(value, p);
     cumulative.style.left = `${100 * before}%`;
     cumulative.style.width = `${100 * Math.min(p, 1 - before)}%`;
     fill.title = `p = ${p.toPrecision(4)}, together ${percent(before + p)}`;
