@@ -1,5 +1,6 @@
 # make run      run the whole homework on the bundled model; results go to submit/
 # make grade    grade questions/: points, and what is wrong where points are lost
+# make play     see what the model thinks of a text, and what your functions make of it, in your browser
 # make clean    remove .venv and everything that running made
 # make help     show this list
 #
@@ -50,13 +51,16 @@ endif
 endif
 MADE_BY := $(VENV)/.$(filter python-3.%,$(INTERPRETER))
 
-.PHONY: run grade clean help
+.PHONY: run grade play clean help
 
 run: $(VENV)/.run-ready
 	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model bundled
 
 grade: $(VENV)/.run-ready
 	$(VENV)/bin/python grader.py
+
+play: $(VENV)/.play-ready
+	$(VENV)/bin/python -m src.playground --questions $(QUESTIONS)
 
 # <!-- staff -->
 .PHONY: test test-all lint audit grade-class bench stubs tables handout data release
@@ -104,6 +108,12 @@ $(VENV)/.run-ready: $(MADE_BY) requirements.txt
 	$(PIP) -r requirements.txt
 	@touch $@
 
+# The pip of a new .venv may be too old for --group.
+$(VENV)/.play-ready: $(VENV)/.run-ready pyproject.toml
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) -r requirements.txt --group play
+	@touch $@
+
 # .venv is made anew when $(PYTHON) is another Python than the one that made it.
 $(MADE_BY):
 	@echo "setting up $(VENV) (once; this takes a minute or two)"
@@ -112,7 +122,6 @@ $(MADE_BY):
 	@touch $@
 
 # <!-- staff -->
-# The pip of a new .venv may be too old for --group.
 $(VENV)/.dev-ready: $(VENV)/.run-ready pyproject.toml
 	$(PIP) --upgrade 'pip>=25.1'
 	$(PIP) -r requirements.txt --group dev
@@ -124,7 +133,7 @@ $(VENV)/.bench-ready: $(VENV)/.dev-ready
 
 # <!-- /staff -->
 clean:
-	rm -rf $(VENV) submit *.zip $(LEFTOVERS)
+	rm -rf $(VENV) submit .playground *.zip $(LEFTOVERS)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:

@@ -31,6 +31,7 @@ from staff.tables import stale_documents
 
 AUTOGRADER_ZIP = "autograder.zip"
 _CORE = ("src/__init__.py", "src/errors.py", "src/files.py", "src/grading", "src/model")
+_PLAYGROUND = ("src.playground.numbers", "src.playground.mind", "src.playground.yours")  # what computes something
 _FOR_STAFF = re.compile(r"(# )?<!-- staff -->.*?<!-- /staff -->\n?", re.DOTALL)
 _MARKS = re.compile(r"^<!-- /?[\w-]+ -->\n|<!-- /?[\w-]+ -->", re.MULTILINE)  # of tables, which only staff write anew
 _WITH_STAFF_PIECES = ("README.md", "Makefile", "pyproject.toml", "data/README.md")
@@ -43,7 +44,8 @@ class ReleaseError(UserError):
 def starter_files(homework: Homework) -> tuple[str, ...]:
     """The files and folders of the repository that students get."""
     return (
-        *_CORE, f"src/{homework.name}", "questions", "data", f"checkpoints/{BUNDLED}", "docs/temperature.png",
+        *_CORE, f"src/{homework.name}", "src/playground", "questions", "data", f"checkpoints/{BUNDLED}",
+        "docs/temperature.png", "docs/playground.png",
         "docs/performance.md", "docs/speed.png", "docs/long-horizon.md", "docs/long_horizon.png", "main.py",
         "grader.py", "config.yml", "environment.yml", "environment_cuda.yml", "requirements.txt", "pyproject.toml",
         "make_submission.sh", "Makefile", "README.md", "LICENSE", ".gitignore", ".gitattributes", ".vscode/launch.json",
@@ -119,8 +121,9 @@ def check_answers(homework: Homework) -> None:
     Raises:
         ReleaseError: one of them is.
     """
-    print(f"trying the functions of {homework.package} as answers")
-    if found := answers_in(homework.package, probes_of(homework)):
+    print(f"trying the functions of {homework.package} and of the playground as answers")
+    probes = probes_of(homework)
+    if found := [line for package in (homework.package, *_PLAYGROUND) for line in answers_in(package, probes)]:
         raise ReleaseError(f"{found[0]}, and students get it; compute the value in another way, or move it to staff/")
 
 

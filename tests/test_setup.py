@@ -60,13 +60,22 @@ def test_conda_takes_pytorch_from_conda_forge_the_rest_from_pip(file, build):
 
 def test_what_src_and_the_scripts_import_is_in_the_list():
     distribution = {"yaml": "pyyaml", "gradescope_utils": "gradescope-utils"}
+    play = {line.partition("==")[0] for line in PYPROJECT["dependency-groups"]["play"]}
     imported = set()
     for path in [*ROOT.glob("*.py"), *ROOT.glob("src/**/*.py"), *ROOT.glob("staff/*/solution/*.py")]:
         imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), re.M))
     outside = (
         imported - set(sys.stdlib_module_names) - {"src", "questions", "staff", "_typeshed"}
     )  # the last for mypy alone
-    assert {distribution.get(name, name) for name in outside} == set(PINS)
+    assert {distribution.get(name, name) for name in outside} == set(PINS) | play
+
+
+def test_only_the_playground_needs_its_group():
+    play = {line.partition("==")[0] for line in PYPROJECT["dependency-groups"]["play"]}
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("src/**/*.py")]:
+        if "playground" not in path.parts:
+            text = path.read_text(encoding="utf-8")
+            assert not play & set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.M)), path
 
 
 def test_the_supported_pythons_are_the_same_everywhere():
@@ -190,7 +199,7 @@ def test_the_starters_makefile_has_no_target_for_staff(checkout):
     makefile = checkout.folder / "Makefile"
     makefile.write_text(re.sub(r"# <!-- staff -->.*?# <!-- /staff -->\n", "", makefile.read_text(), flags=re.DOTALL))
     targets = re.findall(r"^([a-z][\w-]*):", makefile.read_text(), re.M)
-    assert targets == ["run", "grade", "clean", "help"]
+    assert targets == ["run", "grade", "play", "clean", "help"]
     process = checkout.make("test", f"PYTHON={checkout.python('a')}")
     assert "No rule to make target 'test'" in process.stderr.replace("`", "'")
 

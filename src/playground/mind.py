@@ -86,6 +86,7 @@ class Next:
     """What may follow a text."""
 
     length: int  # tokens of the text
+    candidates: int  # of how many tokens horizon 2 looks at what follows them
     tokens: tuple[Piece, ...]  # those with a bar, the likeliest first
     horizons: tuple[Bars, ...]  # of horizon 1 and 2
     path: tuple[Step, ...]
@@ -177,7 +178,8 @@ class Mind:
         shown = _largest(row, SHOWN)
         both = (self.distribution(ids, setting, horizon) for horizon in (1, 2))
         horizons = tuple(Bars(tuple(p[shown].tolist()), _without(p, shown), numbers.entropy(p)) for p in both)
-        return Next(len(ids), tuple(map(self.piece, shown)), horizons, self._path(ids, setting, min(steps, STEPS)))
+        path = self._path(ids, setting, min(steps, STEPS))
+        return Next(len(ids), setting.candidates, tuple(map(self.piece, shown)), horizons, path)
 
     def distribution(self, ids: Ids, setting: Setting, horizon: int) -> numbers.Floats:
         """The probabilities (V,) of the token after `ids`."""

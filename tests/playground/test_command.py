@@ -53,7 +53,7 @@ def test_without_a_port_any_free_one_will_do(monkeypatch):
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["playground"])
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "uvicorn" else True)
-    with pytest.raises(ConfigError, match="^uvicorn missing; run `make play`"):
+    with pytest.raises(ConfigError, match=r"^uvicorn missing; run `make play`"):
         command.main()
 
 

@@ -18,7 +18,7 @@ AXE = Path(os.environ.get("AXE", ROOT / "node_modules/axe-core/axe.min.js"))
 needs_axe = pytest.mark.skipif(not AXE.exists(), reason=f"axe-core is missing in {AXE}: npm install axe-core")
 SECONDS = 15  # that a page may take; a wait ends as soon as it can
 VIEWS = {
-    "read": {"text": "O, my lord 😀, שלום qzxv"},
+    "read": {"text": "O, my lord 😀, שלום qzxv", "point": "3"},
     "write": {"text": "O, my", "T": "0.7", "tree": "591(13(2867),11),1298(11)", "at": "591.13"},
     "compare": {"text": "We propose a", "ran": "true", "n": "12"},
 }
@@ -204,7 +204,7 @@ def test_a_comparison_can_be_stopped(page):
 @pytest.mark.parametrize("view", list(VIEWS))
 def test_a_link_shows_the_same(page, view):
     seen = (
-        "[...document.querySelectorAll('.tokens, .value, #total, #difference, #tree, .same')].map((e) => e.innerText)"
+        "[...document.querySelectorAll('.tokens, .value, #detail, #total, #difference, #tree, .same')].map((e) => e.innerText)"
     )
     both = []
     for _ in range(2):

@@ -74,7 +74,7 @@ function changed({ target }) {
     return;
   }
   state[name] = target.type === "checkbox" ? target.checked : parsed(target.value, usualOf(name));
-  if (name === "text" || name === "model") state.tree = state.at = "";
+  if (name === "text" || name === "model") Object.assign(state, { tree: "", at: "", point: -1 });
   showControls(target);
   save();
   views[state.view].changed(name);

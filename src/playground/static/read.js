@@ -3,9 +3,10 @@
 import { latest, post, stream } from "./api.js";
 import { histogram } from "./chart.js";
 import { byId, el, number, percent, placeValue, problemBox, showError } from "./dom.js";
-import { state } from "./state.js";
+import { save, state } from "./state.js";
 import { letIn, roving, shown, spoken, tokenButton } from "./tokens.js";
 
+const NOBODY = "Point at a token, or move to it with Tab and the arrow keys, to see what the model expected there.";
 let reading = null, yours = null, loaded = null, datasets = [];
 
 const update = latest(async () => {
@@ -77,6 +78,7 @@ function choosePiece() {
 }
 
 function showTokens() {
+  if (state.point < 0) byId("detail").replaceChildren(el("p", { class: "quiet" }, NOBODY));
   const buttons = (reading?.tokens ?? []).map((token, i) => {
     const button = tokenButton(token, { withRank: state.numbers });
     button.dataset.at = i;
@@ -84,6 +86,7 @@ function showTokens() {
   });
   byId("read-tokens").replaceChildren(...buttons);
   letIn(byId("read-tokens"));
+  pointAt(buttons[state.point]);
   byId("total").textContent = reading ? number(reading.total) : "";
 }
 
@@ -91,7 +94,9 @@ function pointAt(button) {
   if (!button || !reading) return;
   for (const each of document.querySelectorAll("#read-tokens .here")) each.classList.remove("here");
   button.classList.add("here");
-  const token = reading.tokens[button.dataset.at], box = byId("detail");
+  state.point = Number(button.dataset.at);
+  save();
+  const token = reading.tokens[state.point], box = byId("detail");
   box.replaceChildren(el("h3", {}, "Token ", el("span", { class: "token" }, ...shown(token.piece)), ` (id ${token.piece.id})`));
   if (token.rank === null) {
     box.append(el("p", {}, "The first token is given: it has no probability, and is not counted."));
@@ -114,7 +119,7 @@ function showYours(result) {
   const value = result && !result.problem ? result : null;
   byId("your-total").textContent = value ? number(value.value) : "";
   byId("difference").textContent = !value ? "" : value.is_same ? "0" : number(value.difference);
-  byId("difference").className = value?.is_same ? "same" : "";
+  byId("difference").className = value ? (value.is_same ? "same" : "differs") : "";
   byId("difference").title = value ? `${value.difference}, where float32 rounds` : "";
   byId("read-problem").replaceChildren(...(result?.problem ? [problemBox(result.problem)] : []));
 }

@@ -1,7 +1,7 @@
 // What is seen, in the address: a link to it shows the same.
 
 const DEFAULTS = {
-  view: "read", model: "", text: "O, my lord, what is the matter?", numbers: false, T: 1, k: 40, h: 1, seed: 0,
+  view: "read", model: "", text: "O, my lord, what is the matter?", numbers: false, point: -1, T: 1, k: 40, h: 1, seed: 0,
   code: "yours", tree: "", at: "", n: 40, a: "", b: "", ran: false,
 };
 export const VIEWS = ["read", "write", "compare"];

@@ -195,8 +195,9 @@ function showYours() {
     rows.slice(0, ROWS).forEach((row, i) => row.showYours(h, result?.p?.[i]));
     if (!bars) return;
     head.replaceChildren(`entropy ${number(bars.entropy, 2)} nats: as free as ${choices(bars.entropy)} equal choices`);
+    if (h === 1 && next.candidates !== state.k) head.append(el("span", {}, `of the ${next.candidates} likeliest tokens only`));
     if (result?.problem) head.append(problemBox(result.problem));
-    else if (result) head.append(el("span", { class: result.is_same ? "same" : "" }, result.is_same
+    else if (result) head.append(el("span", { class: result.is_same ? "same" : "differs" }, result.is_same
       ? "yours: difference 0" : `yours: a share differs by ${number(result.difference)}`));
   });
 }
