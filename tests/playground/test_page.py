@@ -203,9 +203,7 @@ def test_a_comparison_can_be_stopped(page):
 
 @pytest.mark.parametrize("view", list(VIEWS))
 def test_a_link_shows_the_same(page, view):
-    seen = (
-        "[...document.querySelectorAll('.tokens, .value, #detail, #total, #difference, #tree, .same')].map((e) => e.innerText)"
-    )
+    seen = "[...document.querySelectorAll('.tokens, .value, #detail, #total, #difference, #tree, .same')].map((e) => e.innerText)"
     both = []
     for _ in range(2):
         page.open(view, **VIEWS[view], numbers="true")
