@@ -143,7 +143,7 @@ class Yours:
                 return work()
         except StudentCodeError as error:
             return Problem("wrong", str(error))
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # Ctrl-C never comes to this thread: whatever it is, it is theirs
             problem = self._problem(error)
             if problem is None:
                 raise

@@ -112,9 +112,10 @@ def test_code_that_changes_what_it_gets_harms_nobody(mind, ids, tmp_path):
     assert mind.next(ids, SETTING) == before
 
 
-def test_exit_is_an_error_of_the_code(mind, ids, tmp_path):
-    folder = varied(tmp_path / "q", "likelihood.py", (RETURN, "raise SystemExit(3)"))
-    assert "SystemExit" in likelihood(mind, ids, Yours(folder)).text
+@pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "StopIteration", "BaseException"])
+def test_whatever_is_raised_is_an_error_of_the_code(mind, ids, tmp_path, name):
+    folder = varied(tmp_path / "q", "likelihood.py", (RETURN, f"raise {name}(3)"))
+    assert f"your code raised {name}" in likelihood(mind, ids, Yours(folder)).text
 
 
 def test_a_file_that_is_saved_is_read_again(mind, ids, tmp_path):
