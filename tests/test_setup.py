@@ -96,7 +96,9 @@ case "$*" in
     -c*) echo python-3.12-NAME; exit ;;
     *"-m venv"*) rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo NAME venv >> log ;;
     *"pip install"*"requirements.txt") echo NAME install >> log; test ! -e offline ;;
+    *"--group play") echo NAME play >> log ;;
     *main.py*) echo NAME main.py >> log ;;
+    *"-m src.playground --questions"*) echo NAME playground >> log ;;
 esac
 """
 
@@ -142,6 +144,15 @@ def test_make_run_installs_once(checkout):
     assert checkout.log() == ["a venv", "a install", "a main.py"]
     checkout.make(python)
     assert checkout.log() == ["a main.py"]
+
+
+def test_make_play_installs_its_group_once(checkout):
+    (checkout.folder / "pyproject.toml").write_text("")
+    python = f"PYTHON={checkout.python('a')}"
+    checkout.make("play", python)
+    assert checkout.log() == ["a venv", "a install", "a play", "a playground"]
+    checkout.make("play", python)
+    assert checkout.log() == ["a playground"]
 
 
 def test_another_python_makes_the_environment_anew(checkout):

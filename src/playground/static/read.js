@@ -52,8 +52,9 @@ export const view = {
     roving(byId("read-tokens"));
     byId("dataset").addEventListener("change", choosePiece);
     byId("piece").addEventListener("input", choosePiece);
-    byId("read-tokens").addEventListener("mouseover", (event) => pointAt(event.target.closest(".token")));
-    byId("read-tokens").addEventListener("focusin", (event) => pointAt(event.target.closest(".token")));
+    for (const kind of ["mouseover", "focusin", "click"]) { // Safari does not focus a button that is clicked
+      byId("read-tokens").addEventListener(kind, (event) => pointAt(event.target.closest(".token")));
+    }
     datasets = await post("pieces", {});
     byId("dataset").append(...datasets.map(({ name, label }) => el("option", { value: name }, label)));
   },
