@@ -108,6 +108,7 @@ class Mind:
     weights_sha256: str
     _states: OrderedDict[Ids, State] = field(default_factory=OrderedDict, repr=False)
     _rows: OrderedDict[Ids, Logits] = field(default_factory=OrderedDict, repr=False)
+    _surprises: OrderedDict[Ids, tuple[float, int]] = field(default_factory=OrderedDict, repr=False)
     _joints: OrderedDict[tuple[Ids, int], Joint] = field(default_factory=OrderedDict, repr=False)
 
     @property
@@ -204,7 +205,8 @@ class Mind:
         candidates = np.array(_largest(state.row, k))
         with torch.inference_mode():
             second, _ = self.run.model(torch.from_numpy(candidates).to(self.run.device)[:, None], past=state.past)
-        pairs = numbers.joint(state.row, second[:, -1].cpu().numpy(), candidates, k)
+            likeliest = _likeliest(second[:, -1], k)
+        pairs = numbers.joint(state.row, likeliest.cpu().numpy(), candidates, k)
         return _keep(self._joints, (ids, k), pairs, _MOST_JOINTS)
 
     def _path(self, ids: Ids, setting: Setting, steps: int) -> tuple[Step, ...]:
@@ -217,9 +219,15 @@ class Mind:
         path = []
         for before in befores:
             row, token = self._rows[before], ids[len(before)]
-            entropy = numbers.entropy(numbers.next_token(row, setting))
-            path.append(Step(self.piece(token), *numbers.surprise(row, token), entropy))
+            entropy = numbers.entropy(numbers.next_token(numbers.possible(row, setting.top_k), setting))
+            path.append(Step(self.piece(token), *self._surprise(before, token), entropy))
         return tuple(path)
+
+    def _surprise(self, before: Ids, token: int) -> tuple[float, int]:
+        key = (*before, token)
+        if key not in self._surprises:
+            _keep(self._surprises, key, numbers.surprise(self._rows[before], token), _MOST_ROWS)
+        return self._surprises[key]
 
     def _look(self, ids: Ids, past: Any) -> tuple[Logits, Any]:
         """The logits (T, V) after each of `ids`, and the model's memory."""
@@ -236,6 +244,12 @@ def load(name: str, questions: Path, data: Path) -> Mind:
     """
     setup = run.prepare(name, None, "auto")
     return Mind(setup.load(questions, data), setup.files.weights_sha256)
+
+
+def _likeliest(logits: Tensor, k: int) -> Tensor:
+    """The k largest logits of each row (K, V), and as many more as one row has that are equal to its k-th."""
+    smallest = logits.topk(min(k, logits.size(1))).values[:, -1:]
+    return logits.topk(int((logits >= smallest).sum(dim=1).max())).values
 
 
 def _largest(row: Logits, k: int) -> list[int]:

@@ -48,6 +48,12 @@ def kept(logits: Logits, k: int) -> Floats:
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
+def possible(logits: Logits, k: int) -> Logits:
+    """Those of the `logits` (V,) that are not filtered, in any order."""
+    smallest = np.partition(logits, len(logits) - k)[len(logits) - k] if 0 < k < len(logits) else -math.inf
+    return np.asarray(logits[logits >= smallest])
+
+
 def next_token(logits: Logits, setting: Setting) -> Floats:
     """The probabilities (V,) of the next token, which has these `logits` (V,)."""
     return _normalised(_powers(kept(logits, setting.top_k), setting))
@@ -58,10 +64,10 @@ def joint(first: Logits, second: Logits, candidates: NDArray[np.int64], k: int) 
 
     Args:
         first: (V,), the logits of the next token
-        second: (K, V), those of the token after each candidate
+        second: (K, any), those of the token after each candidate, at least those that are not filtered
         candidates: (K,)
     """
-    p = kept(first[candidates], 0)[:, None] * kept(second, k)  # (K, V)
+    p = kept(first[candidates], 0)[:, None] * kept(second, k)  # (K, any)
     places = p.nonzero()
     return Joint(candidates, places[0], p[places])
 
