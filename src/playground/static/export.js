@@ -30,6 +30,8 @@ async function png(drawing) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
+const SIDES = ["Top", "Right", "Bottom", "Left"];
+
 // The elements as they stand on the page, drawn as boxes and text.
 export function picture(elements) {
   const boxes = elements.map((each) => each.getBoundingClientRect());
@@ -48,13 +50,16 @@ function draw(element, drawing, left, top) {
     drawing.append(chart(element, left, top));
     return;
   }
-  const border = parseFloat(style.borderTopWidth) || parseFloat(style.borderRightWidth);
+  const widths = SIDES.map((side) => parseFloat(style[`border${side}Width`])), isFramed = widths.every(Boolean);
   for (const box of element.getClientRects()) {
-    if (!isClear(style.backgroundColor) || border) drawing.append(svg("rect", {
-      x: box.left - left, y: box.top - top, width: box.width, height: box.height, rx: parseFloat(style.borderTopLeftRadius) || 0,
+    const [x1, y1, x2, y2] = [box.left - left, box.top - top, box.right - left, box.bottom - top];
+    if (!isClear(style.backgroundColor) || isFramed) drawing.append(svg("rect", {
+      x: x1, y: y1, width: box.width, height: box.height, rx: parseFloat(style.borderTopLeftRadius) || 0,
       fill: isClear(style.backgroundColor) ? "none" : style.backgroundColor,
-      stroke: border ? style.borderTopColor : "none", "stroke-width": border || 0,
+      stroke: isFramed ? style.borderTopColor : "none", "stroke-width": widths[0],
     }));
+    const ends = [[x1, y1, x2, y1], [x2, y1, x2, y2], [x1, y2, x2, y2], [x1, y1, x1, y2]];
+    if (!isFramed) widths.forEach((width, i) => width && drawing.append(line(ends[i], style[`border${SIDES[i]}Color`], width)));
   }
   for (const child of element.childNodes) {
     if (child.nodeType === Node.TEXT_NODE) words(child, style, drawing, left, top);
@@ -62,11 +67,12 @@ function draw(element, drawing, left, top) {
   }
 }
 
-const isClear = (colour) => /^transparent$|, 0\)$|\/ 0\)$/.test(colour);
+const line = ([x1, y1, x2, y2], stroke, width) => svg("line", { x1, y1, x2, y2, stroke, "stroke-width": width });
+const isClear = (colour) => /^transparent$|^rgba\(.*, 0\)$|\/ 0\)$/.test(colour);
 
 // Each word by itself, so that lines break where they do on the page.
 function words(node, style, drawing, left, top) {
-  const line = node.parentElement.closest(".token") && getComputedStyle(node.parentElement.closest(".token")).textDecoration;
+  const underline = node.parentElement.closest(".token") && getComputedStyle(node.parentElement.closest(".token")).textDecoration;
   for (const match of node.data.matchAll(/\S+/g)) {
     const range = document.createRange();
     range.setStart(node, match.index);
@@ -78,7 +84,7 @@ function words(node, style, drawing, left, top) {
       "font-family": style.fontFamily, "font-weight": style.fontWeight, textLength: box.width, lengthAdjust: "spacingAndGlyphs",
       direction: "ltr",
     }, match[0]));
-    const dash = line && { dotted: "1.5 2", dashed: "5 3", double: "none" }[line.match(/dotted|dashed|double/)?.[0]];
+    const dash = underline && { dotted: "1.5 2", dashed: "5 3", double: "none" }[underline.match(/dotted|dashed|double/)?.[0]];
     if (dash) drawing.append(svg("line", {
       x1: box.left - left, x2: box.right - left, y1: box.bottom - top, y2: box.bottom - top, stroke: style.color,
       "stroke-width": dash === "none" ? 3 : 1.5, "stroke-dasharray": dash,
@@ -96,6 +102,7 @@ function chart(element, left, top) {
     }
     each.removeAttribute("class");
   });
+  copy.setAttribute("overflow", "visible");
   for (const [name, value] of Object.entries({ x: box.left - left, y: box.top - top, width: box.width, height: box.height })) {
     copy.setAttribute(name, value);
   }
