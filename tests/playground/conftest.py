@@ -52,6 +52,8 @@ class Server:
 @contextlib.contextmanager
 def serving(questions: Path, *options: str):
     """A server on any free port."""
+    for package in ("starlette", "uvicorn"):
+        pytest.importorskip(package, reason=f"{package} is missing: make lint sets it up")
     command = [sys.executable, "-m", "src.playground", "--no-browser", "--port", "0", "--questions", str(questions)]
     process = subprocess.Popen(
         [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
