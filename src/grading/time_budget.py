@@ -33,11 +33,13 @@ class TimeBudget:
         self._slowness = slowness
         self._used: Counter[str] = Counter()  # seconds, by part
         self._stopped: Counter[str] = Counter()  # processes that had to be stopped, by part
+        self.ran_out = False  # whether some code could not be run at all
 
     def allowed(self, part: str, seconds: float) -> float:
         """How long a new process may run code of `part` that usually gets `seconds`; 0 if nothing is left."""
         less = EVEN_LESS_TIME if self._stopped[part] else LESS_TIME if self._stopped.total() else 1.0
         left = min(self._end - time.monotonic(), self._of_part - self._used[part])
+        self.ran_out |= left <= 0
         return max(0.0, min(seconds * self._slowness / less, left))
 
     def use(self, part: str, seconds: float, stopped: bool) -> None:

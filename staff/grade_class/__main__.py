@@ -29,6 +29,7 @@ from src.grading.sandbox.sandbox import Sandbox
 from staff.declaration import load_homework
 from staff.grade_class import engine, report, similarity, table
 from staff.grade_class.cluster import Tls, cluster
+from staff.grade_class.export_zip import ExportError
 from staff.grade_class.grading import Class
 from staff.grade_class.pairs_page import pairs_page
 from staff.grade_class.store import Store
@@ -42,7 +43,9 @@ _TASKS_PER_WORKER = 2  # under way, so that none waits for the next
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m staff.grade_class", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "source", type=Path, metavar="EXPORT", help="Gradescope's export, a zip or its folder; or a folder of zips"
     )
@@ -96,11 +99,20 @@ def main() -> int:
         _check_ids(args.only, handed_in)
         seed = int(store.setting("seed", str(secrets.randbits(SEED_BITS)))) if args.seed is None else args.seed
         whole = Class(homework, handed_in.submissions, store, seed)
+        archived = _archived(homework, args.archive)
         stopped = _grade(homework, whole, args)
         rows = whole.rows()
-        _write(homework, rows, args)
+        _write(homework, rows, archived, args)
     remarks = [f"{row.handed.id}: {row.error}" for row in rows if row.error]
-    print("\n".join([*handed_in.problems, *remarks, f"{args.out / 'grades.csv'}: {table.summary(rows)}"]))
+    if args.due is not None:
+        remarks.append(
+            f"due {args.due:%Y-%m-%d %H:%M %z}: {sum(table.is_late(row.handed, args.due) for row in rows)} late"
+        )
+    print(
+        "\n".join(
+            [*handed_in.problems, *remarks, f"{args.out}/grades.csv, index.html, pairs.html: {table.summary(rows)}"]
+        )
+    )
     if stopped:
         print(f"{stopped}\nwhat was graded is stored: run the same command again to go on", file=sys.stderr)
     return 0 if not stopped else 130 if stopped == INTERRUPTED else 1
@@ -108,6 +120,7 @@ def main() -> int:
 
 def _check_ids(only: list[str], handed_in: HandedIn) -> None:
     known = [handed.id for handed in handed_in.submissions]
+    only[:] = [id if id in known else f"submission_{id}" if f"submission_{id}" in known else id for id in only]
     if unknown := set(only).difference(known):
         raise UserError(f"--only {min(unknown)}: there is no such submission; the first is {known[0]}")
 
@@ -149,7 +162,7 @@ def _place(homework: Homework, args: argparse.Namespace) -> Iterator[engine.Plac
         executor.shutdown(cancel_futures=True)
 
 
-def _write(homework: Homework, rows: list[Row], args: argparse.Namespace) -> None:
+def _write(homework: Homework, rows: list[Row], archived: list[similarity.Answers], args: argparse.Namespace) -> None:
     write_file(args.out / "grades.csv", table.grades_csv(homework, rows, args.due))
     for row in rows:
         if row.has_points:
@@ -158,7 +171,7 @@ def _write(homework: Homework, rows: list[Row], args: argparse.Namespace) -> Non
     before = {row.handed.id: points for row in rows if (points := row.points_before) is not None}
     report.write_pages(args.out, homework, shown, before=before or None, anonymous=args.anonymous)
     answers = [similarity.answers_of(row.handed, row.blocks) for row in rows if row.blocks]
-    answers += _archived(homework, args.archive)
+    answers += archived
     pairs = similarity.pairs_to_look_at(homework, answers)
     page = pairs_page(homework, pairs, answers, report.names_of(shown, args.anonymous))
     write_file(args.out / "pairs.html", page.encode())
@@ -170,7 +183,10 @@ def _archived(homework: Homework, archives: list[Path]) -> list[similarity.Answe
         return []
     with Sandbox(homework, None, homework.find_model("bundled")) as sandbox:
         unpack = functools.partial(unpack_confined, sandbox)
-        return [answers for archive in archives for answers in similarity.archived(homework, archive, unpack)]
+        try:
+            return [answers for archive in archives for answers in similarity.archived(homework, archive, unpack)]
+        except ExportError as error:
+            raise UserError(f"--archive {error}") from None
 
 
 if __name__ == "__main__":

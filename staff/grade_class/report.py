@@ -100,9 +100,12 @@ def write_pages(
         OutputError: a page cannot be written.
     """
     names = names_of(rows, anonymous)
+    links = {handed.id: folder / _link(names[handed.id], handed, anonymous) for handed, _ in rows}
     for handed, record in rows:
         page = student_page(homework, handed, record, names[handed.id], anonymous)
-        write_file(folder / _link(names[handed.id], handed, anonymous), page.encode())
+        write_file(links[handed.id], page.encode())
+    for old in set((folder / "students").glob("*.html")) - set(links.values()):
+        old.unlink()  # of before, perhaps with a name
     index = folder / "index.html"
     write_file(index, class_page(homework, rows, before=before, anonymous=anonymous).encode())
     return index

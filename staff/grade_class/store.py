@@ -119,6 +119,8 @@ class Store:
 
     def _reason(self, error: Exception) -> str:
         text = str(error)
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            return "cannot be made, because --out is a file; name a folder"
         if "locked" in text:
             return "is used by another run of this command; wait for it, or choose another --out"
         if "full" in text or "ENOSPC" in text:

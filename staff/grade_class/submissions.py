@@ -17,6 +17,7 @@ from staff.grade_class.metadata import Entry, Student
 
 MAX_SUBMISSIONS = 20_000
 MAX_ID = 100  # characters
+NOTHING = "holds no file of questions/ or submit/, nor a zip with them that can be read; ask the student for it"
 _EXPORT = re.compile(r"assignment_\d+_export.*\.zip")  # what Gradescope calls an export
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -186,7 +187,7 @@ def _problem(path: Path) -> str:
         return "is an export itself; give it alone"
     if path.is_dir():
         try:
-            return "" if any(path.iterdir()) else "is empty"
+            return "" if any(path.iterdir()) else NOTHING
         except OSError as error:
             return f"cannot be read ({error.strerror})"
     if not path.exists():

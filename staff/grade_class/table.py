@@ -88,9 +88,14 @@ def _points(homework: Homework, row: Row) -> list[str]:
     return [*(f"{row.points(number):g}" for number in homework.numbers), f"{row.points():g}"]
 
 
+def is_late(handed: Handed, due: datetime) -> bool:
+    """Whether it came after `due`; not where nobody knows."""
+    return handed.created_at is not None and handed.created_at > due
+
+
 def _late(handed: Handed, due: datetime | None) -> str:
     """By how much it came after `due`, as "1 day, 2:03:04"; empty if it did not, or nobody knows."""
-    if due is None or handed.created_at is None or handed.created_at <= due:
+    if due is None or handed.created_at is None or not is_late(handed, due):
         return ""
     return str(handed.created_at - due).partition(".")[0]
 

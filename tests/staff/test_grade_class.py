@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from src.files import ROOT
+from src.grading.sandbox.forking import ForkServer
 from src.hw1.parts import HOMEWORK
-from staff.grade_class import cluster, engine
+from staff.grade_class import cluster, engine, worker
 from staff.grade_class.grading import Class, content_hash, packed
 from staff.grade_class.sources import part_hashes
 from staff.grade_class.store import FAILED, GRADED, REFUSED, WHOLE, Store
@@ -152,6 +153,19 @@ def test_nobody_pays_for_a_fork_server_that_died(tmp_path):
         os.kill(server, signal.SIGKILL)
         with pytest.raises(GraderDied, match="the process that forks workers died"):
             reply.result()
+
+
+@linux
+@pytest.mark.parametrize(("busy", "status"), [(2.0, FAILED), (0.0, GRADED)])
+def test_what_a_busy_machine_did_not_run_counts_for_nothing(monkeypatch, open_folder, busy, status):
+    """`busy` is the least share of a processor at which time that ran out is the submission's doing."""
+    monkeypatch.setattr(worker, "TOTAL", 0.0)
+    monkeypatch.setattr(worker, "BUSY", busy)
+    with ForkServer(HOMEWORK, HOMEWORK.find_model("bundled"), open_folder) as server:
+        reply = worker.graded(HOMEWORK, server, submission=str(SOLUTION), seed=SEED, parts=["6.4"])
+    assert reply["status"] == status
+    assert ("too busy" in reply["error"]) == (status == FAILED)
+    assert not any(test["score"] for test in reply["tests"])
 
 
 def children(process: int) -> list[str]:

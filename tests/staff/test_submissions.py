@@ -11,7 +11,7 @@ import pytest
 from staff.grade_class import export_zip, metadata
 from staff.grade_class.export_zip import ExportError
 from staff.grade_class.metadata import FILE
-from staff.grade_class.submissions import Handed, HandedIn, Student, read
+from staff.grade_class.submissions import NOTHING, Handed, HandedIn, Student, read
 from tests.exports import ANSWER, SOURCE, entry, export, zipped
 
 
@@ -116,7 +116,7 @@ def test_each_bad_submission_is_its_own_problem(tmp_path):
     files["submission_4/questions/../../../../escaped.py"] = "import os"
     found = by_id(read_zip(tmp_path, files))
     assert [id for id, handed in found.items() if handed.path] == ["submission_1"]
-    assert "is empty" in found["submission_2"].problem
+    assert "holds no file" in found["submission_2"].problem
     assert "not in the export" in found["submission_3"].problem
     assert "leads out of the folder" in found["submission_4"].problem
     assert not (tmp_path.parent / "escaped.py").exists()
@@ -307,7 +307,7 @@ def test_a_folder_of_zips_and_folders_is_read(tmp_path):
     assert [id for id, handed in found.items() if handed.path] == ["ann.zip", "bob"]
     assert {id: handed.problem for id, handed in found.items() if handed.problem} == {
         "assignment_5_export.zip": "is an export itself; give it alone",
-        "empty": "is empty",
+        "empty": NOTHING,
         "notes.txt": "is neither a zip nor a folder",
     }
 
