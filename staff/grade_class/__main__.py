@@ -102,7 +102,9 @@ def main() -> int:
         archived = _archived(homework, args.archive)
         stopped = _grade(homework, whole, args)
         rows = whole.rows()
-        _write(homework, rows, archived, args)
+        write_file(args.out / "grades.csv", table.grades_csv(homework, rows, args.due))
+        if not stopped:
+            _write_pages(homework, rows, archived, args)
     remarks = [f"{row.handed.id}: {row.error}" for row in rows if row.error]
     if args.due is not None:
         remarks.append(
@@ -162,8 +164,9 @@ def _place(homework: Homework, args: argparse.Namespace) -> Iterator[engine.Plac
         executor.shutdown(cancel_futures=True)
 
 
-def _write(homework: Homework, rows: list[Row], archived: list[similarity.Answers], args: argparse.Namespace) -> None:
-    write_file(args.out / "grades.csv", table.grades_csv(homework, rows, args.due))
+def _write_pages(
+    homework: Homework, rows: list[Row], archived: list[similarity.Answers], args: argparse.Namespace
+) -> None:
     for row in rows:
         if row.has_points:
             write_file(args.out / "results" / f"{row.handed.id}.json", table.results_file(row))
