@@ -131,7 +131,9 @@ def _client(address: str, tls: Tls | None) -> Any:
         return Client(address, security=security, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         cause = error.__cause__ or error
-        why = re.sub("^in <.*?>: ", "", str(cause).splitlines()[0])
+        if not str(cause):  # cut short by the last attempt's own time limit
+            cause = error
+        why = re.sub("^in <.*?>: ", "", str(cause).partition("\n")[0])
         remedy = "is it running there?"
         if isinstance(cause, ssl.SSLError):
             remedy = "name the certificate and the key that the cluster's authority has signed, and that authority"
