@@ -13,41 +13,18 @@ from src.grading import dependencies
 dependencies.check()  # before any other import: says in one line which Python or which package is missing
 
 import argparse
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from src.errors import ConfigError, StudentCodeError, run_command
-from src.files import ROOT, shown, write_file
+from src.errors import ConfigError, run_command
+from src.files import ROOT, shown
 from src.grading import import_guard, record, student_code
-from src.grading.homework import Part, Settings
+from src.grading.program import Outcome, print_replaced, print_table, run_part
 from src.hw1.parts import DEFAULT_MODEL, HOMEWORK, check_fine_tuning
 from src.model.config import option
 from src.model.threads import share_processors
 
-if TYPE_CHECKING:
-    from src.hw1.run import Run
-
 QUESTIONS, SUBMIT = ROOT / "questions", ROOT / "submit"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one part: a line of the table at the end."""
-
-    part: str
-    seconds: float
-    state: str
-    files: tuple[str, ...]
-    failure: student_code.Failure | None
-
-    @property
-    def is_unwritten(self) -> bool:
-        """Whether nothing but a block that is not written yet was in the way."""
-        return self.failure is not None and self.failure.part is not None and not self.failure.is_begun
 
 
 def _optional() -> str:
@@ -98,68 +75,18 @@ def main() -> int:
     if args.fine_tune:
         check_fine_tuning(chosen, name, setup.device)
     settings = setup.settings()
-    print_replaced(record.begin_record(args.out), chosen, settings, args.out)
+    print_replaced(HOMEWORK, record.begin_record(args.out), chosen, settings, args.out)
     import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
     loaded = setup.load(args.questions, ROOT / "data", args.fine_tune)
     print(f"model {option(name)} on {setup.device}, questions in {shown(args.questions)}, results to {shown(args.out)}")
-    outcomes = [run_part(part, loaded, settings, args.out) for part in HOMEWORK.parts if part.number in chosen]
+    parts = [part for part in HOMEWORK.parts if part.number in chosen]
+    outcomes = [run_part(HOMEWORK, part, loaded, settings, args.out, explain) for part in parts]
     outcomes.sort(key=lambda outcome: outcome.part)
     print_table(outcomes)
     step = next_step(outcomes, args)
     if step:
         print(f"\nnext: {step}")
     return 0 if all(outcome.files or outcome.is_unwritten for outcome in outcomes) else 1
-
-
-def print_replaced(before: record.Record, chosen: Sequence[str], settings: Settings, out: Path) -> None:
-    """Say which results this run replaces that were made with other settings."""
-    now = HOMEWORK.describe(settings)
-    there = {number: entry for number, entry in before.parts.items() if number in chosen}
-    made_with = {number: HOMEWORK.describe(entry.made_with) for number, entry in there.items()}
-    replaced = [number for number, then in made_with.items() if then != now]
-    if replaced:
-        then = " or ".join(sorted({made_with[number] for number in replaced}))
-        was, them = ("was", "it") if len(replaced) == 1 else ("were", "them")
-        print(
-            f"note: {', '.join(replaced)} in {shown(out)}/ {was} made with {then}; this run replaces {them}, where it "
-            f"succeeds, by what it makes with {now} (--out FOLDER would keep both)"
-        )
-
-
-def run_part(part: Part, run: "Run", settings: Settings, out: Path) -> Outcome:
-    """Run one part, write its files, and say on stderr what went wrong with it."""
-    began = time.perf_counter()
-    files: Mapping[str, bytes] = {}
-    failure = None
-    try:
-        files = run.files_of(part)
-        state = "done, but see above" if run.remarks else "done"
-    except StudentCodeError as error:
-        state = "wrong"
-        print(f"{part.number}: {error}\n", file=sys.stderr)
-    except (Exception, SystemExit) as error:
-        if student_code.has_quit_debugger(error):
-            sys.exit(f"{part.number}: stopped in the debugger")
-        failure = student_code.failure(error, run.questions)
-        if failure is None:
-            raise
-        state = failure_state(part, failure)
-        print_failure(part, failure, state)
-    if files:
-        for name, content in files.items():
-            write_file(out / name, content)
-        record.record_part(out, part.number, record.part_record(HOMEWORK, part, settings, run.questions, files))
-    return Outcome(part.number, time.perf_counter() - began, state, tuple(files), failure)
-
-
-def failure_state(part: Part, failure: student_code.Failure) -> str:
-    """One or three words for the table."""
-    if failure.part is None:
-        return "raised an error"
-    if failure.part == part.number and failure.is_begun:
-        return "wrong"
-    state = "not written yet" if failure.part == part.number else f"needs {failure.part} first"
-    return f"{state} (bonus)" if part.bonus else state
 
 
 def next_step(outcomes: Sequence[Outcome], args: argparse.Namespace) -> str:
@@ -178,26 +105,12 @@ def command_of(part: str | None, args: argparse.Namespace) -> str:
     return f"python main.py{model}{folder} --question {part}"
 
 
-def print_failure(part: Part, failure: student_code.Failure, state: str) -> None:
-    if failure.part is None:
-        from src.grading.part_test import hint_of
-        from src.hw1.hints.exceptions import diagnose_exception
+def explain(error: str, line: str) -> str:
+    """The hint for an error that the line of a student's code has raised; empty where nothing is known."""
+    from src.grading.part_test import hint_of
+    from src.hw1.hints.exceptions import diagnose_exception
 
-        hint = hint_of(diagnose_exception(failure.error, failure.line))
-        text = failure.text + (f"\nhint: {hint}" if hint else "")
-        print(f"{part.number}: your code raised an error:\n{text}\n", file=sys.stderr)
-    elif failure.is_begun:
-        place = student_code.spelled(failure.place)
-        print(f"{part.number}: {place}: {student_code.left_line(failure.part)}\n", file=sys.stderr)
-    else:
-        print(f"{part.number}: {state}: {failure.place}", file=sys.stderr)
-
-
-def print_table(outcomes: list[Outcome]) -> None:
-    print(f"\n{'part':<5} {'seconds':>7}  {'state':<24} written")
-    for outcome in outcomes:
-        written = ", ".join(outcome.files) or "nothing"
-        print(f"{outcome.part:<5} {outcome.seconds:>7.1f}  {outcome.state:<24} {written}")
+    return hint_of(diagnose_exception(error, line))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import HomeworkError, UserError
-from src.files import ROOT, write_file
+from src.files import write_file
 from src.grading.homework import Homework
 from src.grading.part_test import Grading, derived_seed
 from src.grading.report import terminal_lines
@@ -86,7 +86,7 @@ def _run_tests(homework: Homework, args: argparse.Namespace, recorder: Recorder)
     with Interruption() as interruption, tempfile.TemporaryDirectory(prefix="submission-") as folder:
         model_name = homework.find_model(args.model)
         with Sandbox(homework, None, model_name, derived_seed(seed, "student code")) as sandbox:
-            submission = unpack_confined(sandbox, args.submission or ROOT, Path(folder))
+            submission = unpack_confined(sandbox, args.submission or homework.home, Path(folder))
             sandbox.take(submission.questions)
             limit = args.time_limit or TOTAL * sandbox.slowness
             budget = TimeBudget(began + limit - time.monotonic(), sandbox.slowness)
@@ -145,7 +145,7 @@ def _debug(homework: Homework, args: argparse.Namespace) -> int:
     from src.grading.debug import debug  # imports PyTorch, which the grader's own process otherwise never does
 
     seed = _seed(args)
-    return debug(homework, args.submission or ROOT, args.parts, homework.find_model(args.model), seed)
+    return debug(homework, args.submission or homework.home, args.parts, homework.find_model(args.model), seed)
 
 
 def _seed(args: argparse.Namespace) -> int:

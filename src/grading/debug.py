@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import IntakeError, ProtocolError
-from src.files import ROOT, shown
+from src.files import shown
 from src.grading.homework import Homework
 from src.grading.import_guard import forbid_in_student_code
 from src.grading.intake import Submission
@@ -37,7 +37,7 @@ def debug(homework: Homework, folder: Path, parts: Collection[str], model_name: 
     questions = folder / "questions" if (folder / "questions").is_dir() else folder
     print(NOTICE, flush=True)
     forbid_in_student_code(homework.closed_packages)
-    if folder != ROOT:
+    if folder != homework.home:
         print(f"debug: the code in {shown(folder)} gets all of your rights; run only your own", flush=True)
     runner = ThisProcess(homework, model_name, questions, derived_seed(seed, "student code"))
     grading = Grading(homework, Submission(questions, folder / "submit", ()), runner, seed)
@@ -90,7 +90,7 @@ class LocalWorker:
 
     def run(
         self, file: str, function: str, *arguments: Argument, seconds: float, answerer: Answerer | None = None,
-        stand_in: Reference | None = None, watch: bool = False,
+        stand_in: Reference | None = None, watch: bool = False, through: Reference | None = None,
     ) -> Returned:  # fmt: skip
         """Call a student's function; see `WorkerClient.run`. It may take more than `seconds`.
 
@@ -101,7 +101,7 @@ class LocalWorker:
         is_first = self._calls == 0
         call = Call(
             file, function, arguments, seed=self._runner.seed + self._calls, fresh=is_first, watch=watch,
-            stand_in=stand_in,
+            stand_in=stand_in, through=through,
         )  # fmt: skip
         self._calls += 1
         self._channel.answerer = answerer

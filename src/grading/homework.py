@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from src.errors import ConfigError, HomeworkError
+from src.files import ROOT
 
 Settings = Mapping[str, object]  # what a run depends on besides the student's code, as run.json holds it
 
@@ -88,6 +89,12 @@ class Homework:
     def package(self) -> str:
         """Its Python package."""
         return f"src.{self.name}"
+
+    @property
+    def home(self) -> Path:
+        """The folder with its questions/, data/ and submit/: its own in homework/, or the whole project's."""
+        sibling = ROOT / "homework" / self.name
+        return sibling if sibling.is_dir() else ROOT
 
     @property
     def closed_packages(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from src.errors import RecordError, SubmissionError
-from src.files import ROOT, write_file
+from src.files import write_file
 from src.grading.homework import Homework
 from src.grading.record import RECORD, Record, read_record
 from src.grading.results import has_hidden_tests, points_of
@@ -20,15 +20,16 @@ from src.grading.submission import Problem, artifact_problems, source_problem, u
 NO_POINTS = "note: files in submit/ neither earn nor cost points in the autograder, but the staff may look at them"
 
 
-def pack(homework: Homework, root: Path = ROOT) -> int:
+def pack(homework: Homework, root: Path | None = None) -> int:
     """Write the submission in `root` there as a zip, and say what is in it and what is not. Returns 0.
 
-    An older zip is replaced once the new one is complete.
+    `root` is the homework's own folder by default. An older zip is replaced once the new one is complete.
 
     Raises:
         SubmissionError: one of the student's files cannot be graded.
         OutputError: the zip cannot be written.
     """
+    root = root or homework.home
     sources, notes = _sources(homework, root)
     artifacts, problems = _artifacts(homework, root), artifact_problems(homework, root, root)
     notes += _part_notes(homework, root, problems, artifacts)

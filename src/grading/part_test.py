@@ -74,7 +74,7 @@ class Worker(Protocol):
 
     def run(
         self, file: str, function: str, *arguments: Argument, seconds: float, answerer: Answerer | None = None,
-        stand_in: Reference | None = None, watch: bool = False,
+        stand_in: Reference | None = None, watch: bool = False, through: Reference | None = None,
     ) -> Returned:  # fmt: skip
         """See `WorkerClient.run`."""
 
@@ -168,6 +168,7 @@ class PartTest(unittest.TestCase):
         answerer: Answerer | None = None,
         stand_in: Reference | None = None,
         watch: bool = False,
+        through: Reference | None = None,
     ) -> Returned:
         """What the student's function returns; see `WorkerClient.run`. `input` describes the call to a person.
 
@@ -180,8 +181,9 @@ class PartTest(unittest.TestCase):
         seconds = max(0.1, self._began + self._allowed - time.monotonic())
         try:
             return worker.run(
-                file, function, *arguments, seconds=seconds, answerer=answerer, stand_in=stand_in, watch=watch
-            )
+                file, function, *arguments, seconds=seconds, answerer=answerer, stand_in=stand_in, watch=watch,
+                through=through,
+            )  # fmt: skip
         except CallFailed as failed:
             self.start_afresh(stopped=failed.timed_out)
             raise self._call_failed(input, function, failed) from None

@@ -1,16 +1,14 @@
 """The files that the parts leave in submit/: how they are written, and what can be wrong with them."""
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from src.errors import UserError
+from src.grading.artifacts import artifact
 from src.grading.homework import Artifact
 from src.grading.safe_pickle import read_float_array, read_plain
 from src.hw1.dataset import HISTOGRAM_PIECES, SNIPPETS, Dataset
-
-_PNG_BEGIN, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 def samples_file(name: str, samples: int) -> Artifact:
@@ -42,30 +40,6 @@ def decisions_file(name: str) -> Artifact:
         return None if is_right else f"is not a list of {SNIPPETS} bools"
 
     return artifact(name, problem)
-
-
-def picture(name: str) -> Artifact:
-    """A PNG file."""
-
-    def problem(path: Path) -> str | None:
-        content = path.read_bytes()
-        return None if content.startswith(_PNG_BEGIN) and content.endswith(_PNG_END) else "is not a PNG file"
-
-    return artifact(name, problem)
-
-
-def artifact(name: str, problem: Callable[[Path], str | None]) -> Artifact:
-    """The file called `name`, checked by `problem`; it may raise what reading a damaged file raises."""
-
-    def problem_or_error(path: Path) -> str | None:
-        try:
-            return problem(path)
-        except (UserError, UnicodeDecodeError):
-            return "is damaged"
-        except OSError as error:
-            return f"cannot be read ({error.strerror})"
-
-    return Artifact(name, problem_or_error)
 
 
 def text_of_samples(samples: Iterable[str]) -> bytes:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src.errors import ConfigError
+from src.grading.artifacts import picture
 from src.grading.homework import Homework, Part, Settings
-from src.hw1.artifacts import decisions_file, likelihoods_file, pickled, picture, samples_file
+from src.hw1.artifacts import decisions_file, likelihoods_file, pickled, samples_file
 from src.hw1.dataset import DATASETS, read_pieces, read_snippets
 from src.model import config as model_configs
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from src.errors import ConfigError, DataError, HomeworkError, StudentCodeError
+from src.errors import DataError, HomeworkError, StudentCodeError
 from src.grading.homework import Part, Settings
+from src.grading.program import described_value
 from src.grading.student_code import load_function
 from src.hw1.artifacts import text_of_samples
 from src.hw1.dataset import read_papers
@@ -25,6 +26,7 @@ from src.hw1.parts import config_record
 from src.model import checkpoint
 from src.model.codec import Codec
 from src.model.config import Config, model_config
+from src.model.device import choose_device
 from src.model.gpt2 import GPT2
 
 PROMPT_TOKENS = 24  # about the first sentence of an abstract
@@ -108,7 +110,7 @@ class Run:
     def wrong_value(self, file: str, function: str, value: object, expected: str) -> StudentCodeError:
         """The error of a function that returned `value` and not what was expected."""
         return StudentCodeError(
-            f"{self.questions / file}: {function} returned {_description(value)}, but must return {expected}"
+            f"{self.questions / file}: {function} returned {described_value(value)}, but must return {expected}"
         )
 
     def remark(self, text: str) -> None:
@@ -165,22 +167,5 @@ def prepare(model_name: str, seed: int | None, device: str) -> Setup:
         CheckpointError: a file is damaged, or cannot be downloaded.
     """
     config = model_config(model_name)
-    chosen = _choose_device(device)
+    chosen = choose_device(device)
     return Setup(config, checkpoint.locate(config), config.seed if seed is None else seed, chosen)
-
-
-def _choose_device(wanted: str) -> str:
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return "cuda" if available["cuda"] else "mps" if available["mps"] else "cpu"
-    if not available[wanted]:
-        raise ConfigError(f"--device {wanted}: PyTorch finds no such device here; use --device auto")
-    return wanted
-
-
-def _description(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)} and type {str(value.dtype).removeprefix('torch.')}"
-    if value is None:
-        return "nothing (None)"
-    return f"{str(value)[:40]} (of type {type(value).__name__})"

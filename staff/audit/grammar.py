@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from src.files import ROOT
 from src.grading.record import RECORD
-from src.grading.sandbox.messages import Raised, Returned
+from src.grading.sandbox.messages import Foreign, Raised, Returned
 from src.grading.sandbox.protocol import DTYPES, Message, send
 from staff.audit.subject import Subject
 
@@ -166,6 +166,7 @@ def _valid_frames(subject: Subject) -> list[bytes]:
         *subject.questions,
         Returned("tensor", "int64", ids, False, False, (ids,)),
         Returned("plain", "float", -1.5, False, False, ()),
+        Returned("several", "tuple", Foreign("tuple"), False, False, (), (ids, 1.5)),
         Raised("ValueError", "no", None),
         Raised("NotImplementedError", f"questions/{subject.homework.question_files[0]}:7", subject.homework.numbers[0]),
     ]

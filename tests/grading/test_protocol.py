@@ -53,6 +53,7 @@ def equal(a, b) -> bool:
         Returned("tensor", "bool", np.array(True), False, False, (np.ones(2), np.zeros((1, 1), np.int8))),
         Returned("other", "Thing", Foreign("Thing"), False, False, ()),
         Returned("plain", "float", float("-inf"), False, False, ()),
+        Returned("several", "list", Foreign("list"), False, False, (), (np.ones((2, 1)), None, Foreign("Thing"))),
         Raised("ValueError", "lone surrogate: \ud800", None),
         StartWorker("student", "/q", "/h", True, None, False, ("/a", "/b"), (), ("/p",), ("src.x",), Limits()),
         EndWorker(7, 0.5, False),

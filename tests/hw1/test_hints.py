@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from src.errors import HomeworkError, PointsLost
+from src.grading.mistakes import collect
 from src.grading.part_test import Mistake, Mistakes
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test
@@ -17,7 +18,7 @@ from src.hw1.checks.horizon import HorizonTest, cases_of
 from src.hw1.checks.likelihood import LikelihoodTest
 from src.hw1.checks.temperature import TemperatureTest, filtered_logits
 from src.hw1.dataset import NEURIPS, RANDOM, SHAKESPEARE
-from src.hw1.hints import HINTS, collect
+from src.hw1.hints import HINTS
 from src.hw1.hints import horizon as horizon_hints_module
 from src.hw1.hints import temperature as temperature_hints
 from src.hw1.hints.classifier import DECISION_MISTAKES, diagnose_decisions

@@ -117,25 +117,26 @@ class WorkerClient:
         answerer: Answerer | None = None,
         stand_in: Reference | None = None,
         watch: bool = False,
+        through: Reference | None = None,
     ) -> Returned:
         """Call a student's function and wait for what it returns.
 
         Args:
             arguments: plain values, arrays (which become tensors), and references to objects of the worker
-            seconds: of wall-clock time that it may take
+            seconds: of wall-clock time
             answerer: answers the questions that the worker asks meanwhile
             stand_in: replaces another part's function in this call; give one to all calls of a worker, or to none
             watch: also find out whether the model was changed; the worker must have been started for that
+            through: calls the function with the arguments instead, and returns what it has measured
 
         Raises:
             CallFailed: it raised something, took too long, broke a limit, or its process died.
         """
         deadline = time.monotonic() + seconds
         seed, fresh = self._seed + self._calls, self.fresh
-        call = Call(file, function, arguments, seed, fresh, watch, stand_in)
+        call = Call(file, function, arguments, seed, fresh, watch, stand_in, through)
         self._printed_before = len(self._printed()) if fresh else self._printed_before
-        self._calls += 1
-        self.fresh = False
+        self._calls, self.fresh = self._calls + 1, False
         try:
             self.channel.settimeout(seconds)
             send(self.channel, call)

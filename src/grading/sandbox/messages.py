@@ -140,6 +140,7 @@ class Call(Message):
     fresh: bool  # whether to import the student's files anew
     watch: bool  # whether to find out if the model was changed
     stand_in: Reference | None  # replaces another part's function, on which this one depends
+    through: Reference | None = None  # what calls the function with the arguments instead, and measures what it does
 
 
 DISK_FULL = "disk full"  # the `type_name` of an error that a limit of files or bytes has raised
@@ -162,12 +163,13 @@ class Raised(Message):
 class Returned(Message):
     """The function returned."""
 
-    kind: str  # tensor, numpy, plain or other
+    kind: str  # tensor, numpy, plain, several or other
     dtype: str  # of a tensor or an array; else the name of the type
     value: Value
     requires_grad: bool
     model_changed: bool
     tensors: tuple[Array, ...]  # the arrays among the arguments, as they were after the call
+    items: tuple[Value, ...] = ()  # of a tuple or list, which is of the kind "several"
 
     @property
     def is_nothing(self) -> bool:
@@ -197,6 +199,8 @@ class Returned(Message):
             return "nothing (None)"
         if self.kind == "plain":
             return f"{printable(str(self.value)[:60])} ({dtype})"
+        if self.kind == "several":
+            return f"a {dtype} of {len(self.items)}"
         return f"a value of type {dtype}"
 
 

@@ -49,6 +49,7 @@ from src.grading.sandbox.messages import (
 from src.grading.sandbox.protocol import DTYPES, Array, Channel, Message, receive, send
 
 MAX_VALUES = 2_000_000  # elements of a tensor that a student's function may return
+MAX_ITEMS = 64  # of a tuple or list that it may return
 
 
 class WorkerPlugin:
@@ -189,12 +190,16 @@ def returned(call: Call, plugin: WorkerPlugin, questions: Path, channel: Channel
     function = student_code.load_function(questions, call.file, call.function)
     arguments = [_argument(value, plugin, channel) for value in call.arguments]
     before = plugin.fingerprint() if call.watch else None
-    value = function(*arguments)
+    if call.through is not None:
+        value = plugin.resolve(call.through, channel)(function, *arguments)
+    else:
+        value = function(*arguments)
     changed = call.watch and plugin.fingerprint() != before
     pairs = zip(arguments, call.arguments, strict=True)
     tensors = [plugin.from_student(a).detach().numpy() for a, given in pairs if isinstance(given, np.ndarray)]
     kind, dtype, content, requires_grad = described(value)
-    return Returned(kind, dtype, content, requires_grad, changed, tuple(tensors))
+    items = tuple(described(item)[2] for item in value) if kind == "several" else ()
+    return Returned(kind, dtype, content, requires_grad, changed, tuple(tensors), items)
 
 
 def _no_breakpoint(*_: object, **__: object) -> None:
@@ -267,6 +272,8 @@ def described(value: Any) -> tuple[str, str, Value, bool]:
     too_large = (type(value) is int and value.bit_length() > 1000) or (type(value) is str and len(value) > 1000)
     if type(value) in (type(None), bool, float, int, str) and not too_large:
         return "plain", type(value).__name__, value, False
+    if type(value) in (tuple, list) and len(value) <= MAX_ITEMS:
+        return "several", type(value).__name__, Foreign(type(value).__name__), False
     return "other", type(value).__name__[:80], Foreign(type(value).__name__), False
 
 

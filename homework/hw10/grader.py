@@ -1,0 +1,26 @@
+"""Grade the programming parts: what your functions earn, and what is wrong where they lose points.
+
+python grader.py                        grade questions/
+python grader.py 2b                     one part
+python grader.py vae.py                 the parts of one file
+python grader.py --submission my.zip    grade a zip as Gradescope would, or a folder
+python grader.py --html results.html    the same as a page for your browser, with charts
+python grader.py --debug vae.py         run the tests of this file where breakpoint() and debuggers work
+"""
+
+# <!-- staff -->
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # in the starter, `src` lies beside this file
+# <!-- /staff -->
+from src.grading import dependencies
+
+dependencies.check()  # before any other import: says in one line which Python or which package is missing
+
+from src.errors import run_command
+from src.grading.command import grade
+from src.hw10.parts import HOMEWORK
+
+if __name__ == "__main__":
+    run_command(lambda: grade(HOMEWORK, __doc__))

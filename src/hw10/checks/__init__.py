@@ -1,0 +1,1 @@
+"""The visible tests of homework 10: one module a file of questions/."""

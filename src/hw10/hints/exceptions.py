@@ -1,0 +1,36 @@
+"""Mistakes behind errors that student code raises, recognised by the error and the line."""
+
+import re
+from collections.abc import Callable
+
+from src.grading.part_test import Mistake, Mistakes
+
+_Case = tuple[str, str]  # the error, "TypeError: …", and the student's line that raised it
+
+
+def _says(pattern: str) -> Callable[[_Case], bool]:
+    return lambda case: re.search(pattern, case[0]) is not None
+
+
+MISTAKES = (
+    Mistake(
+        "one number expected",
+        "a tensor with several numbers was used as one number; is a mean or a sum missing?",
+        (_says(r"only one element tensors|grad can be implicitly created only for scalar outputs"),),
+    ),
+    Mistake(
+        "shapes differ",
+        "two tensors do not fit together; print their shapes, and compare them with those in the first lines",
+        (_says(r"must match the size of tensor|shapes cannot be multiplied|size mismatch"),),
+    ),
+    Mistake(
+        "missing import",
+        "this name is not defined; is an import missing at the top of the file?",
+        (_says(r"NameError: name '(torch|nn|F|functional|math|np)' is not defined"),),
+    ),
+)
+
+
+def diagnose_exception(error: str, line: str) -> Mistakes:
+    """The known mistakes behind an `error`, "TypeError: …", of a student's `line`."""
+    return [m for m in MISTAKES if any(variant((error, line)) for variant in m.variants)][:1]

@@ -1,0 +1,1 @@
+"""The networks of homework 10: one module an experiment."""
