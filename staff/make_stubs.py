@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from src.errors import HomeworkError, UserError
-from src.files import ROOT, shown, write_file
+from src.files import shown, write_file
 from src.grading.student_code import END, START
 
 
@@ -84,11 +84,12 @@ def main() -> None:
     from staff.declaration import load_homework, missing_answers, solution_folder  # which imports this module
 
     homework = load_homework(args.homework)
+    for name, content in stubs(solution_folder(homework)).items():
+        path = homework.home / "questions" / name
+        write_file(path, content.encode("utf-8"))
+        print(f"wrote {shown(path)}")
     if missing := missing_answers(homework):
         raise HomeworkError("\n".join(missing))
-    for name, content in stubs(solution_folder(homework)).items():
-        write_file(ROOT / "questions" / name, content.encode("utf-8"))
-        print(f"wrote questions/{name}")
 
 
 if __name__ == "__main__":
