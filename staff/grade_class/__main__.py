@@ -52,7 +52,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results, those of before too")
     parser.add_argument("--homework", default=DEFAULT_HOMEWORK, metavar="NAME", help="(%(default)s)")
     parser.add_argument(
-        "--due", type=_date, metavar="DATE", help="such as 2026-10-30T23:59-07:00; what came later is marked as late"
+        "--due", type=_date, metavar="DATE", help="such as 2026-10-30T23:59-07:00; what came later is late; is kept"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="grade no others than these submissions")
     parser.add_argument("--failed", action="store_true", help="grade only what has failed by the grader's fault")
@@ -98,18 +98,19 @@ def main() -> int:
         handed_in = read(args.source, folder)
         _check_ids(args.only, handed_in)
         seed = int(store.setting("seed", str(secrets.randbits(SEED_BITS)))) if args.seed is None else args.seed
+        due = _due(store, args.due)
         whole = Class(homework, handed_in.submissions, store, seed)
         archived = _archived(homework, args.archive)
+        before = whole.rows() if args.again else []
         stopped = _grade(homework, whole, args)
         rows = whole.rows()
-        write_file(args.out / "grades.csv", table.grades_csv(homework, rows, args.due))
+        write_file(args.out / "grades.csv", table.grades_csv(homework, rows, due))
         if not stopped:
             _write_pages(homework, rows, archived, args)
     remarks = [f"{row.handed.id}: {row.error}" for row in rows if row.error]
-    if args.due is not None:
-        remarks.append(
-            f"due {args.due:%Y-%m-%d %H:%M %z}: {sum(table.is_late(row.handed, args.due) for row in rows)} late"
-        )
+    remarks += table.differences(before, rows)
+    if due is not None:
+        remarks.append(f"due {due:%Y-%m-%d %H:%M %z}: {sum(table.is_late(row.handed, due) for row in rows)} late")
     print(
         "\n".join(
             [*handed_in.problems, *remarks, f"{args.out}/grades.csv, index.html, pairs.html: {table.summary(rows)}"]
@@ -118,6 +119,14 @@ def main() -> int:
     if stopped:
         print(f"{stopped}\nwhat was graded is stored: run the same command again to go on", file=sys.stderr)
     return 0 if not stopped else 130 if stopped == INTERRUPTED else 1
+
+
+def _due(store: Store, given: datetime | None) -> datetime | None:
+    """The date that is `given`, which is kept, or the one that was kept before."""
+    if given is not None:
+        store.keep("due", given.isoformat())
+    kept = store.setting("due", "")
+    return datetime.fromisoformat(kept) if kept else None
 
 
 def _check_ids(only: list[str], handed_in: HandedIn) -> None:

@@ -69,6 +69,11 @@ class Store:
             (value,) = self._database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
             return str(value)
 
+    def keep(self, name: str, value: str) -> None:
+        """Give a setting another value."""
+        with self._errors():
+            self._database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
     def get(self, key: str) -> tuple[str, Any] | None:
         """Status and content of what was stored under `key`; None if nothing was."""
         with self._errors():

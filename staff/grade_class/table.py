@@ -121,6 +121,13 @@ def results_file(row: Row) -> bytes:
     return results_json(Results(tests, row.shown_seconds, "\n".join([*filter(None, [output]), *row.notes])))
 
 
+def differences(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
+    """Which submissions have other points than before, a line each."""
+    then = {row.handed.id: row.points() for row in before if row.has_points}
+    changed = [row for row in after if row.has_points and then.get(row.handed.id, row.points()) != row.points()]
+    return [f"{row.handed.id}: {row.points():g} points, {then[row.handed.id]:g} before" for row in changed]
+
+
 def summary(rows: Iterable[Row]) -> str:
     """How many submissions have which status, in one line."""
     counts: dict[str, int] = {}

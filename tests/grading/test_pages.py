@@ -206,6 +206,13 @@ def test_no_value_leaves_the_plot(value, right):
         assert TOP <= bar.y <= bar.y + bar.height <= TOP + HEIGHT + 1
 
 
+def test_equal_values_are_one_bar_in_the_middle():
+    drawn = figure(Histogram("h", "", (Series("a", (14.0,) * 5),)))
+    (bar,) = drawn.bars
+    assert 40 < bar.x < 60
+    assert "14" in [tick.text for tick in drawn.x_ticks]
+
+
 def test_a_histogram_counts_every_value_once():
     drawn = figure(Histogram("h", "nats", (Series("a", tuple(map(float, range(100)))), Series("b", (5.0, math.nan)))))
     heights = [bar.height for bar in drawn.bars if bar.kind == "series0"]

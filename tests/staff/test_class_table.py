@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from src.hw1.parts import HOMEWORK
+from staff.grade_class.__main__ import _due
 from staff.grade_class.metadata import Student
 from staff.grade_class.store import FAILED, GRADED, REFUSED, Store, StoreError
 from staff.grade_class.submissions import Handed
-from staff.grade_class.table import Row, grades_csv
+from staff.grade_class.table import Row, differences, grades_csv
 
 
 def test_the_store_keeps_what_was_put(tmp_path):
@@ -23,6 +24,22 @@ def test_the_store_keeps_what_was_put(tmp_path):
         assert store.get("key") == (GRADED, [1])
         assert store.get("other") is None
         assert store.setting("seed", "4") == "3"
+
+
+def test_the_store_keeps_the_newest_date(tmp_path):
+    first, second = datetime(2026, 10, 30, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
+    with Store(tmp_path / "store") as store:
+        assert _due(store, None) is None
+        assert [_due(store, given) for given in (first, None, second, None)] == [first, first, second, second]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"), [(3.0, 5.0, ["a: 5 points, 3 before"]), (5.0, 5.0, []), (None, 5.0, [])]
+)
+def test_a_regrade_says_which_points_are_others(then, now, said):
+    handed = Handed("a", (), None, None, "")
+    before = Row(handed, GRADED, tests=({"part": "1", "score": then},)) if then is not None else Row(handed, FAILED)
+    assert differences([before], [Row(handed, GRADED, tests=({"part": "1", "score": now},))]) == said
 
 
 def test_the_store_knows_what_counted_before(tmp_path):

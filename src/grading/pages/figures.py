@@ -91,7 +91,8 @@ def _histogram(chart: Histogram) -> Figure | None:
     everything = list(itertools.chain(*drawn))
     if not everything:
         return None
-    ticks = _nice(min(everything), max(everything))
+    around = 1.0 if min(everything) == max(everything) else 0.0  # one bar, in the middle
+    ticks = _nice(min(everything) - around, max(everything) + around)
     low, high = ticks[0], ticks[-1]
     bins = int(high - low) if 8 <= high - low <= BINS else BINS  # of whole numbers where there are few
     counts = [_counted(values, low, high, bins) for values in drawn]
