@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import logging
 import re
 import signal
 import threading
@@ -20,6 +19,7 @@ from src.errors import CheckpointError
 from src.files import ROOT
 from src.model.codec import Codec, load_codec
 from src.model.config import Config, RemoteFile
+from src.model.download import download
 from src.model.gpt2 import GPT2
 from src.model.onednn import is_supported, use_onednn
 
@@ -249,24 +249,5 @@ def _download(remote: RemoteFile, path: Path) -> str | None:
     """Download `remote` to `path`, which exists only once it is complete and verified; returns what went wrong."""
     if remote.url is None or remote.size is None:  # config.yml gives every url with a size
         raise CheckpointError(f"{path}: is missing; restore it from the starter code")
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel(logging.ERROR)  # the progress bar says what it would log
     print(f"downloading {path.name} ({remote.size / 1e6:.1f} MB) into {path.parent}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**18)
-        pooch.retrieve(remote.url, f"sha256:{remote.sha256}", path.name, path.parent, downloader=downloader)
-        path.chmod(0o644)  # pooch's temporary file is readable by its owner only
-    except requests.HTTPError as error:
-        return f"the server answered {error.response.status_code}"
-    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-        return "no connection, or the connection was lost"
-    except requests.RequestException as error:
-        return type(error).__name__
-    except ValueError:
-        return "the download is damaged: its sha256 is not that in config.yml"
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
+    return download(remote.url, str(remote.sha256), path)
