@@ -14,13 +14,18 @@ from src.grading.results import test_classes
 from staff.make_stubs import part_numbers
 
 
+def known_homeworks() -> list[str]:
+    """The names of all homeworks that are declared."""
+    return sorted(path.parent.name for path in (ROOT / "src").glob("*/parts.py"))
+
+
 def load_homework(name: str) -> Homework:
     """The homework called `name`, as declared in `src/NAME/parts.py`.
 
     Raises:
         HomeworkError: there is none.
     """
-    known = sorted(path.parent.name for path in (ROOT / "src").glob("*/parts.py"))
+    known = known_homeworks()
     if name not in known:
         raise HomeworkError(f"--homework {name}: there is no such homework; known are {', '.join(known)}")
     homework = importlib.import_module(f"src.{name}.parts").HOMEWORK
@@ -31,6 +36,11 @@ def load_homework(name: str) -> Homework:
 def solution_folder(homework: Homework) -> Path:
     """Where the reference answers are."""
     return ROOT / "staff" / homework.name / "solution"
+
+
+def staff_document(homework: Homework) -> Path:
+    """The document with this homework's points and audit; the project's own is that of the homework at its top."""
+    return ROOT / "staff" / ("" if homework.home == ROOT else homework.name) / "README.md"
 
 
 def missing_answers(homework: Homework) -> list[str]:

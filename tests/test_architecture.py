@@ -10,7 +10,7 @@ import pytest
 
 from src import errors
 from src.files import ROOT
-from src.hw1.parts import HOMEWORK
+from staff.declaration import known_homeworks, load_homework
 
 TRACKED = subprocess.run(
     ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -18,6 +18,7 @@ TRACKED = subprocess.run(
 FILES = [
     name for name in TRACKED or [p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py")] if (ROOT / name).exists()
 ]
+HOMEWORKS = [load_homework(name) for name in known_homeworks()]
 SOURCES = [name for name in FILES if name.startswith("src/")]
 
 
@@ -64,10 +65,11 @@ def test_a_room_imports_only_what_the_table_allows(name):
 
 
 def test_the_core_names_no_homework():
-    for name in SOURCES:
-        if name.startswith(("src/grading/", "src/model/")):
-            text = (ROOT / name).read_text(encoding="utf-8")
-            assert not re.search(r"src[./]hw\d|staff[./]hw\d", text), name
+    """Nor a model or data set of one; what it ships besides Python counts, too."""
+    for path in [*(ROOT / "src" / "grading").rglob("*.*"), *(ROOT / "src" / "model").glob("*.py")]:
+        names = r"\bhw\d" if "model" in path.parts else r"hw\d|gpt-?2|mnist"
+        if path.suffix != ".pyc":
+            assert not re.search(names, path.read_text(encoding="utf-8"), re.I), path
 
 
 def test_every_exception_of_src_is_in_the_tree():
@@ -108,15 +110,20 @@ def test_the_model_is_on_page_one():
 
 def test_part_numbers_stand_only_where_they_are_declared():
     """In the declaration, at the tests, in stubs and answers, and in the audit's cases."""
-    numbers = "|".join(re.escape(number) for number in HOMEWORK.all_numbers if len(number) > 1)  # "1" is any number
-    places = r"src/hw\d+/(parts\.py|checks/\w+\.py)|staff/hw\d+/((hidden_tests|probes)\.py|solution/\w+\.py)"
+    declared = {number for homework in HOMEWORKS for number in homework.all_numbers}
+    numbers = "|".join(re.escape(number) for number in declared if len(number) > 1)  # "1" is any number
+    places = (
+        r"(tests|questions|homework/hw\d+/questions)/.*|src/hw\d+/(parts\.py|checks/\w+\.py)"
+        r"|staff/hw\d+/((hidden_tests|probes|audit_facts)\.py|solution/\w+\.py)"
+    )
     for name in FILES:
-        if name.startswith("tests/") or name.startswith("questions/") or re.fullmatch(places, name):
+        if re.fullmatch(places, name):
             continue
         assert not re.search(f'"({numbers})"', (ROOT / name).read_text(encoding="utf-8")), f"{name} names a part"
 
 
-def test_pictures_of_the_readme_exist():
-    readme = ROOT / "README.md"
+@pytest.mark.parametrize("homework", HOMEWORKS, ids=lambda homework: homework.name)
+def test_what_a_readme_links_to_exists(homework):
+    readme = homework.home / "README.md"
     for path in re.findall(r"\]\(([^):#]+)\)", readme.read_text(encoding="utf-8")):
         assert (readme.parent / Path(path)).exists(), path

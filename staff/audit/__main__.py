@@ -20,11 +20,12 @@ from pathlib import Path
 
 from src.errors import run_command
 from src.files import ROOT, write_file
-from staff.audit import faults, fuzz, mutants, power, table
+from staff.audit import faults, fuzz, mutants, table
 from staff.audit.case import KINDS, load_all
 from staff.audit.many import Graders
 from staff.audit.run import Audit
 from staff.audit.subject import DEFAULT_HOMEWORK, Subject, load_subject
+from staff.declaration import staff_document
 
 SEEDS = 2  # for each right answer, in an audit whose table goes into the README
 _NOT_WATCHED = {".git", ".venv", "__pycache__", "dist", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis"}
@@ -70,8 +71,8 @@ def main() -> int | str:
     print("\n".join([*(f"\n{result.title}: {result.text}\n{result.details}" for result in results), *found]))
     print(f"{table.total(audit.rows)}, in {(time.monotonic() - began) / 60:.1f} min")
     write_file(args.json, table.as_json(audit.rows, found).encode())
-    if (args.homework, args.only, args.seeds) == (DEFAULT_HOMEWORK, [], SEEDS) and os.geteuid() == 0:
-        table.rewrite(ROOT / "staff" / "README.md", audit.rows, results)
+    if (args.only, args.seeds) == ([], SEEDS) and os.geteuid() == 0:
+        table.rewrite(staff_document(subject.homework), audit.rows, results)
     return 1 if found else 0
 
 
@@ -82,7 +83,7 @@ def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> list[C
         return not args.only or any(fnmatch.fnmatch(name, pattern) for pattern in args.only)
 
     sections: list[Callable[[], table.Section]] = []
-    for target, reader in fuzz.READERS.items():  # the longest first
+    for target, reader in fuzz.readers(subject).items():  # the longest first
         if wanted(f"fuzz/{target}") and args.fuzz:
             check = partial(fuzz.check, args.homework, target, args.fuzz)
             audit.add_check("fuzz", target, reader.__doc__ or "", check)
@@ -92,10 +93,9 @@ def _add_all(audit: Audit, subject: Subject, args: argparse.Namespace) -> list[C
     for case in sorted(load_all(subject), key=lambda case: KINDS.index(case.kind), reverse=True):
         if wanted(f"{case.kind}/{case.name}"):
             audit.add_case(case, args.seeds)
-    if wanted("power/sample"):
-        audit.add_check(
-            "power", "sample", power.problems.__doc__ or "", lambda _: power.problems(seeds=25, gradings=100)
-        )
+    for name, check in subject.facts.checks.items():
+        if wanted(name):
+            audit.add_check(*name.split("/", 1), name, lambda _, check=check: check())  # type: ignore[misc]
     if wanted("mutants"):
         mutation = mutants.Mutation(subject)
         audit.add_tasks(mutation.tasks(audit.graders, audit.folder))

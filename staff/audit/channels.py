@@ -14,32 +14,27 @@ from typing import Any
 from src.errors import CourseworkError
 from staff.audit.case import Case
 from staff.audit.grading import run_grader
-from staff.audit.subject import Subject
+from staff.audit.subject import Channel, Subject
 
 
 class FaultImpossible(CourseworkError):
     """This machine cannot produce the fault."""
 
 
-# In the visible tests of `log_likelihood`, a text has one of these lengths; any other comes from a hidden test.
 _SIGNAL = """
-if hasattr(model, "_channel") and text.size(1) not in (4, 9, 30):
+if {is_hidden}:
 {signal}
 {right}
 """
-_WRONG = """
-log_p = torch.log_softmax(model(text)[0], dim=-1)[:, :-1].gather(-1, text[:, 1:, None])
-return {value}
-"""
 
 
-def _read(subject: Subject, folder: Path, signal: str) -> dict[str, Any]:
-    """What a student can read of the results of right answers whose `log_likelihood` does `signal` at a hidden text."""
-    part = next(part.number for part in subject.homework.parts if part.function == "log_likelihood")
-    block = _SIGNAL.replace("{signal}", textwrap.indent(signal.strip(), "    "))
+def _read(channel: Channel, subject: Subject, folder: Path, signal: str) -> dict[str, Any]:
+    """What a student can read of the results of right answers of which one does `signal` at a hidden input."""
+    block = _SIGNAL.replace("{is_hidden}", channel.is_hidden)
+    block = block.replace("{signal}", textwrap.indent(signal.strip(), "    "))
     submission = folder / "submission.zip"
-    Case(subject, "hostile", "channel", "", blocks={part: block}).write(submission, {})
-    return run_grader(subject, submission, folder, part, "--seed", "1").results
+    Case(subject, "hostile", "channel", "", blocks={channel.part: block}).write(submission, {})
+    return run_grader(subject, submission, folder, channel.part, "--seed", "1").results
 
 
 @contextlib.contextmanager
@@ -59,14 +54,17 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
-def _differences(about: str, *signals: str) -> Callable[[Subject, Path], list[str]]:
+def _differences(about: str, signals: Callable[[Channel], tuple[str, str]]) -> Callable[[Subject, Path], list[str]]:
     """The check that students read the same, whichever of the `signals` their code sends."""
 
     def check(subject: Subject, folder: Path) -> list[str]:
+        channel = subject.facts.channel
+        if channel is None:
+            raise FaultImpossible("code cannot tell this homework's hidden inputs from others")
         read = []
-        for i, signal in enumerate(signals):
+        for i, signal in enumerate(signals(channel)):
             with small_disk(folder / str(i), "50m") as disk:
-                read.append(_read(subject, disk, signal))
+                read.append(_read(channel, subject, disk, signal))
         first, second = read
         keys = [key for key in {*first, *second} if first.get(key) != second.get(key)]
         return [f"{key} tells a hidden input: {first.get(key)!r:.300}, {second.get(key)!r:.300}" for key in keys]
@@ -90,19 +88,20 @@ return 0.0
 CHANNELS: Mapping[str, Callable[[Subject, Path], list[str]]] = {
     "hint-that-tells": _differences(
         "A wrong value is chosen by a hidden input, for the hint that it gets",
-        _WRONG.replace("{value}", "log_p.mean().item()"),
-        _WRONG.replace("{value}", "-log_p.sum().item()"),
+        lambda channel: channel.wrong,
     ),
     "reason-that-tells": _differences(
         "A hidden input decides which kind of wrong value is returned",
-        "return torch.zeros(2)",
-        _WRONG.replace("{value}", "-log_p.sum().item()"),
+        lambda channel: (channel.other_kind, channel.wrong[1]),
     ),
     "error-that-tells": _differences(
         "A hidden input decides whether an error is raised, or the process ended",
-        "raise ValueError",
-        "import os\nos._exit(0)",
+        lambda _: ("raise ValueError", "import os\nos._exit(0)"),
     ),
-    "full-disk-that-tells": _differences("A hidden input decides whether the disk is filled", "return 0.0", _FILL),
-    "time-that-tells": _differences("A hidden input decides how long the grading takes", _sleep(0), _sleep(4)),
+    "full-disk-that-tells": _differences(
+        "A hidden input decides whether the disk is filled", lambda _: ("return 0.0", _FILL)
+    ),
+    "time-that-tells": _differences(
+        "A hidden input decides how long the grading takes", lambda _: (_sleep(0), _sleep(4))
+    ),
 }

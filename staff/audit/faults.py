@@ -69,7 +69,7 @@ def killed(subject: Subject, folder: Path) -> list[str]:
         place = folder / f"{moment}"
         place.mkdir()
         results = place / "results.json"
-        process = _started(submission, results, place)
+        process = _started(subject, submission, results, place)
         time.sleep(moment)
         over = process.poll() is not None
         process.kill()
@@ -86,10 +86,13 @@ def killed(subject: Subject, folder: Path) -> list[str]:
     return found
 
 
-def _started(submission: Path, results: Path, scratch: Path) -> "subprocess.Popen[str]":
+def _started(subject: Subject, submission: Path, results: Path, scratch: Path) -> "subprocess.Popen[str]":
     """A grader that has written its first results.json."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "grader.py"), "--submission", str(submission), "--json", str(results)],
+        [
+            sys.executable, str(subject.homework.home / "grader.py"), "--submission", str(submission),
+            "--json", str(results),
+        ],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(scratch)}, text=True,
     )  # fmt: skip
     while not results.exists() and process.poll() is None:
@@ -104,7 +107,7 @@ def ended(subject: Subject, folder: Path) -> list[str]:
         place = folder / f"{moment}"
         scratch, results = place / "tmp", place / "results.json"
         scratch.mkdir(parents=True)
-        process = _started(submission, results, scratch)
+        process = _started(subject, submission, results, scratch)
         time.sleep(moment)
         for number in [signal.SIGTERM] if MOMENTS.index(moment) % 2 else [signal.SIGHUP, signal.SIGHUP]:
             process.send_signal(number)
@@ -164,7 +167,8 @@ def full_disk(subject: Subject, folder: Path) -> list[str]:
     for where in ("results", "tmp"):
         with small_disk(folder / where, "64k") as disk:
             (disk / "filler").write_bytes(b"x" * 61440)  # which leaves 4096 bytes
-            command = [sys.executable, str(ROOT / "grader.py"), "--submission", str(_answers(subject, folder))]
+            grader = str(subject.homework.home / "grader.py")
+            command = [sys.executable, grader, "--submission", str(_answers(subject, folder))]
             results = (disk if where == "results" else folder) / "results.json"
             process = subprocess.run(
                 [*command, "--json", str(results)], capture_output=True, text=True, check=False,
@@ -181,9 +185,15 @@ def full_disk(subject: Subject, folder: Path) -> list[str]:
 
 
 def _weights(subject: Subject, tree: Path) -> Path:
-    """The weights of the model with which `tree` grades."""
-    places = subject.homework.readable(subject.model)
-    return next(path for place in places for path in (tree / place).rglob("*.safetensors"))
+    """The weights of the model with which `tree` grades.
+
+    Raises:
+        FaultImpossible: the homework has no model.
+    """
+    for place in subject.model_files:
+        for path in (tree / place).rglob("*.safetensors"):
+            return path
+    raise FaultImpossible("this homework has no model")
 
 
 def missing_model(subject: Subject, folder: Path) -> list[str]:
@@ -305,8 +315,10 @@ def _break_a_test(path: Path) -> None:
 
 def missing_data(subject: Subject, folder: Path) -> list[str]:
     """The texts for a test are missing"""
+    if subject.facts.data is None:
+        raise FaultImpossible("no test of this homework needs a file of data")
     tree = _tree(subject, folder)
-    (tree / subject.data).unlink()
+    (tree / subject.facts.data).unlink()
     run = _graded(subject, folder, root=tree)
     found = list(run.left)
     if GRADER_FAILED not in run.output() or run.exit_code != 1:

@@ -81,7 +81,8 @@ def pickled(content: bytes, subject: Subject, folder: Path) -> None:
 
 def message(content: bytes, subject: Subject, folder: Path) -> None:
     """The receiving end of the protocol, and what the grader does with a worker's message"""
-    answerer = subject.answerer()
+    answerer = subject.facts.answerer() if subject.facts.answerer else None
+    expected = (Returned, Raised, answerer.question) if answerer else (Returned, Raised)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
@@ -93,11 +94,11 @@ def message(content: bytes, subject: Subject, folder: Path) -> None:
         theirs.close()
         deadline = time.monotonic() + SECONDS_EACH
         with contextlib.suppress(EOFError, ProtocolError):
-            received = receive(ours, Returned, Raised, answerer.question, deadline=deadline)
+            received = receive(ours, *expected, deadline=deadline)
             if isinstance(received, Returned):
                 received.number()
                 received.description()
-            elif not isinstance(received, Raised):
+            elif answerer and not isinstance(received, Raised):
                 answerer.answer(received)
 
 
@@ -113,6 +114,11 @@ def config(content: bytes, subject: Subject, folder: Path) -> None:
 
 
 READERS: Mapping[str, Reader] = {"submission": submission, "pickle": pickled, "protocol": message, "config": config}
+
+
+def readers(subject: Subject) -> Mapping[str, Reader]:
+    """Those that a homework has: without a model, it reads no configuration of one."""
+    return {name: reader for name, reader in READERS.items() if name != "config" or subject.model_files}
 
 
 # --- running them ---

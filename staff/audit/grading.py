@@ -84,7 +84,7 @@ def run_grader(
     *arguments: str,
     user: int | None = None,
     seconds: float = 120,
-    root: Path = ROOT,
+    root: Path | None = None,
     python: str = sys.executable,
 ) -> GraderRun:
     """Grade `submission`; `folder` is for this run alone, and empty.
@@ -93,14 +93,22 @@ def run_grader(
         arguments: of grader.py
         user: the ordinary user who grades; None for whoever runs this
         seconds: after which the grader is killed
-        root: the folder of grader.py
+        root: the folder of grader.py; the homework's own by default
     """
     scratch, results = folder / "tmp", folder / "results" / "results.json"
     for place in (scratch, results.parent):
         place.mkdir(mode=0o711)
         if user is not None:
             os.chown(place, user, user)
-    command = [python, "-B", str(root / "grader.py"), "--submission", str(submission), "--json", str(results)]
+    command = [
+        python,
+        "-B",
+        str((root or subject.homework.home) / "grader.py"),
+        "--submission",
+        str(submission),
+        "--json",
+        str(results),
+    ]
     began = time.monotonic()
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = subprocess.Popen(

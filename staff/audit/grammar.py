@@ -119,7 +119,7 @@ _ROUGH = _PLAIN | _ARRAYS | st.lists(_ARRAYS | _PLAIN, max_size=3)
 def _frames(subject: Subject) -> Bytes:
     """Frames of every message class, in which at most one field is wrong, and frames of anything."""
     classes = [cls for cls in Message.ops.values() if dataclasses.is_dataclass(cls)]
-    likely = [Returned, Raised, *map(type, subject.questions)]
+    likely = [Returned, Raised, *map(type, subject.facts.questions)]
     messages = st.sampled_from(likely) | st.sampled_from(classes)
     objects = messages.flatmap(_objects)
     anything = st.dictionaries(st.text(max_size=4) | st.just("op"), objects | _ROUGH, max_size=4)
@@ -163,7 +163,7 @@ def _sent(message: Message) -> bytes:
 def _valid_frames(subject: Subject) -> list[bytes]:
     ids = np.array([[1, 2, 3]])
     messages = [
-        *subject.questions,
+        *subject.facts.questions,
         Returned("tensor", "int64", ids, False, False, (ids,)),
         Returned("plain", "float", -1.5, False, False, ()),
         Returned("several", "tuple", Foreign("tuple"), False, False, (), (ids, 1.5)),

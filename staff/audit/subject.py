@@ -18,6 +18,27 @@ DEFAULT_HOMEWORK = "hw1"
 
 
 @dataclass(frozen=True)
+class Channel:
+    """How code of a student can tell a hidden input of one part, and what it might answer then; see `channels.py`."""
+
+    part: str
+    is_hidden: str  # a condition in the part's block that holds for its hidden tests' inputs alone
+    wrong: tuple[str, str]  # two blocks, each wrong in another way that has a hint
+    other_kind: str  # a block that returns the wrong kind of value
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the audit cannot derive from a homework's declaration: `FACTS` in `staff/NAME/audit_facts.py`."""
+
+    data: Path | None = None  # a file, relative to the project, without which one of the tests cannot work
+    answerer: Callable[[], Answerer] | None = None  # makes what answers the questions that code asks during a call
+    questions: tuple[Message, ...] = ()  # such questions, all of them valid
+    channel: Channel | None = None
+    checks: Mapping[str, Callable[[], list[str]]] = field(default_factory=dict)  # more checks: kind/name → problems
+
+
+@dataclass(frozen=True)
 class Subject:
     """A homework, and what the audit has to know about it. Its folder `staff/NAME/` holds the rest."""
 
@@ -25,9 +46,7 @@ class Subject:
     points: Mapping[str, float]  # part → what all of its tests are worth; in an optional part, 1 each
     parts: Mapping[str, str] = field(repr=False)  # number of a test → its part
     hints: Mapping[str, str] = field(repr=False)  # name of a mistake → what a student is told about it
-    data: Path  # a file, relative to the project, without which one of the tests cannot work
-    answerer: Callable[[], Answerer]  # makes what answers the questions that student code asks during a call
-    questions: tuple[Message, ...]  # such questions, all of them valid
+    facts: Facts = field(repr=False)
 
     @property
     def full(self) -> dict[str, float]:
@@ -65,6 +84,11 @@ class Subject:
         return self.homework.find_model("bundled")
 
     @property
+    def model_files(self) -> tuple[str, ...]:
+        """The files and folders of that model, relative to the project; none where the homework has no model."""
+        return self.homework.readable(self.model)
+
+    @property
     def _folder(self) -> Path:
         return ROOT / "staff" / self.homework.name
 
@@ -86,7 +110,7 @@ def load_subject(name: str = DEFAULT_HOMEWORK) -> Subject:
         raise HomeworkError(
             f"{shown(path)}: is missing; staff/{DEFAULT_HOMEWORK}/audit_facts.py shows what it must hold"
         )
-    facts = importlib.import_module(f"staff.{name}.audit_facts")
+    facts = importlib.import_module(f"staff.{name}.audit_facts").FACTS
     hints = importlib.import_module(f"{homework.package}.hints").HINTS
     parts = {number: part for number, part in parts_of_tests(homework).items() if part != SUBMIT}
     return Subject(
@@ -97,7 +121,5 @@ def load_subject(name: str = DEFAULT_HOMEWORK) -> Subject:
         },
         parts=parts,
         hints={mistake: entry.hint for mistake, entry in hints.items()},
-        data=facts.DATA,
-        answerer=facts.answerer,
-        questions=facts.QUESTIONS,
+        facts=facts,
     )

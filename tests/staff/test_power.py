@@ -2,7 +2,7 @@
 
 import pytest
 
-from staff.audit.power import ALTERNATIVES, Alternative, decisions, false_alarms, right
+from staff.hw1.power import ALTERNATIVES, Alternative, decisions, false_alarms, right
 
 REQUIRED = {alternative.name: alternative for alternative in ALTERNATIVES if alternative.required}
 SEEDS = range(10)  # a power of 0.999 misses one of these in one run in a hundred; the seeds are fixed

@@ -1,6 +1,6 @@
 """The power of the tests of `sample`: how often wrong draws lose points, and right ones do.
 
-    python -m staff.audit.power [--seeds 1000] [--gradings 10000] [--write]
+    python -m staff.hw1.power [--seeds 1000] [--gradings 10000] [--write]
 
 Draws are simulated from what each alternative makes of the model's probabilities, by rank and in all contexts, and
 then decided on exactly as the tests do, trial after trial. `--write` also writes docs/power.png and the table in
