@@ -2,4 +2,57 @@
 
 from typing import Final
 
+from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
+
+from src.hw10.checks import prompting
+from src.hw10.checks.base import HW10Test
+
 VISIBILITY: Final = "after_published"
+HIDDEN = hide_errors("This test is hidden.")
+
+
+class HiddenLabelTest(HW10Test):
+    part = "1b"
+
+    @number("1b.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for the shortest prompts and for long ones (hidden)"""
+        prompting.check_labels(self, [(1, 1), (1, 3), (2, 6), (24, 5), (9, 9)])
+
+
+class HiddenTrainedTest(HW10Test):
+    part = "1c"
+
+    @number("1c.2")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_list(self) -> None:
+        """Right for another model, and for a prompt of one vector (hidden)"""
+        prompting.check_trained(self, 1)
+        prompting.check_trained(self, 12)
+
+
+class HiddenSoftPromptTest(HW10Test):
+    part = "1d"
+
+    @number("1d.3")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_logits(self) -> None:
+        """Right for other lengths and batches (hidden)"""
+        for prompt, batch, length in ((1, 4, 5), (7, 2, 1), (3, 3, 3), (10, 5, 12)):
+            prompting.check_logits(self, prompt, batch, length)
+
+    @number("1d.4")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_gradient(self) -> None:
+        """The gradient is right for other lengths and batches (hidden)"""
+        prompting.check_gradient(self, 1, 1, 1)
+        prompting.check_gradient(self, 6, 5, 2)

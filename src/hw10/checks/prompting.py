@@ -15,11 +15,7 @@ from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw10.checks.base import HW10Test, arrays
 from src.hw10.hints.prompting import (
-    GRADIENT_CUT,
-    GRADIENT_OF_A_COPY,
-    MODEL_TOUCHED,
     MODEL_TRAINED,
-    NO_GRADIENT,
     NO_RESULT,
     NOT_A_FLOAT,
     NOT_A_LIST,
@@ -31,10 +27,16 @@ from src.hw10.hints.prompting import (
     PROMPT_TWICE,
     WEIGHTS_CHANGED,
     LabelCase,
-    SoftCase,
     diagnose_label,
-    diagnose_soft,
     is_close,
+)
+from src.hw10.hints.soft_prompt import (
+    GRADIENT_CUT,
+    GRADIENT_OF_A_COPY,
+    MODEL_TOUCHED,
+    NO_GRADIENT,
+    SoftCase,
+    diagnose_soft,
 )
 from src.hw10.small_lm import Floats, SmallLM, State
 
@@ -110,8 +112,8 @@ def check_labels(test: HW10Test, lengths: Sequence[tuple[int, int]]) -> None:
     labels = tuple(f"{p} + {label} tokens" for p, label in lengths)
     chart = Chart("log p(label | prompt)", "nats", labels, tuple(right), tuple(got))
     if not is_close(got, right):
-        mistakes = diagnose_label(got, right, cases)
-        test.lose(input, numbers(right), numbers(got), mistakes, "the values are wrong", chart)
+        explained = diagnose_label(got, right, cases)
+        test.lose(input, numbers(right), numbers(got), explained, "the values are wrong", chart)
     test.chart = chart
 
 
@@ -135,8 +137,9 @@ def _label_case(test: HW10Test, model: SmallLM, prompt: int, label: int) -> Labe
 
 def _call_label(test: HW10Test, input: str, case: LabelCase) -> Returned:
     function = "label_log_likelihood"
-    arguments = (*case.model.arrays, case.prompt[None], case.label[None])
-    return test.measure(input, FILE, function, "prompting.label_log_likelihood", *arguments)
+    return test.measure(
+        input, FILE, function, "prompting.label_log_likelihood", *case.model.arrays, case.prompt[None], case.label[None]
+    )
 
 
 def _log_probability(case: LabelCase) -> float:
@@ -165,12 +168,13 @@ def check_trained(test: HW10Test, length: int) -> None:
     )
     counts = arrays(returned, *[()] * 6)
     if counts is None:
-        mistakes = (NO_RESULT,) if returned.is_nothing else (NOT_A_LIST,) if returned.kind == "tensor" else ()
-        test.lose(input, "a list of parameters", returned.description(), mistakes, "this is not a list of parameters")
+        wrong = (NO_RESULT,) if returned.is_nothing else (NOT_A_LIST,) if returned.kind == "tensor" else ()
+        test.lose(input, "a list of parameters", returned.description(), wrong, "this is not a list of parameters")
     of_prompt, of_model, others, trainable, is_trainable, is_same = (int(count) for count in counts)
     got = (
         f"a list with the soft prompt {of_prompt} times, {of_model} of the model's parameters and {others} other "
-        f"things; {trainable} of the model's parameters require a gradient, the prompt {'does' if is_trainable else 'does not'}"
+        f"things; {trainable} of the model's parameters require a gradient, the prompt "
+        f"{'does' if is_trainable else 'does not'}"
     )
     found = (
         (of_model > 0, MODEL_TRAINED),
@@ -290,5 +294,5 @@ def _compare_values(test: HW10Test, input: str, got: Floats, case: SoftCase) -> 
     test.chart = chart
 
 
-def _shape(case: SoftCase) -> tuple[int, int, int]:
-    return (*case.ids.shape, len(case.model.embedding))  # type: ignore[return-value] # ids have two dimensions
+def _shape(case: SoftCase) -> tuple[int, ...]:
+    return (*case.ids.shape, len(case.model.embedding))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 WEIGHTS = 4  # arrays of a model: embedding, places, recurrence, readout
@@ -15,15 +16,14 @@ class ElmanLM(nn.Module):
     def __init__(self, weights: Iterable[Tensor], is_trainable: bool = True):
         super().__init__()
         embedding, places, recurrence, readout = weights
-        self.token_embedding = nn.Embedding.from_pretrained(embedding, freeze=not is_trainable)
+        self.embedding = nn.Parameter(embedding, is_trainable)
         self.places = nn.Parameter(places, is_trainable)
         self.recurrence = nn.Parameter(recurrence, is_trainable)
         self.readout = nn.Parameter(readout, is_trainable)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (B, T) to embeddings (B, T, E)."""
-        embeddings: Tensor = self.token_embedding(ids)
-        return embeddings
+        return F.embedding(ids, self.embedding)
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """Embeddings (B, T, E) to logits (B, T, V)."""
@@ -77,7 +77,9 @@ def logits(function: Callable[..., Any], *arguments: Tensor) -> Any:
 
 
 def gradient(function: Callable[..., Any], *arguments: Tensor) -> Any:
-    """The gradients of Σ directions · logits; `arguments` end with soft prompt (K, E), ids (B, T), directions (B, T, V).
+    """The gradients of Σ directions · logits, for a frozen model.
+
+    `arguments` end with the soft prompt (K, E), ids (B, T) and directions (B, T, V).
 
     Returns:
         the logits (B, T, V); the gradient of the soft prompt (K, E), None where there is none; whether the model is
@@ -89,7 +91,7 @@ def gradient(function: Callable[..., Any], *arguments: Tensor) -> Any:
     value = function(model, soft_prompt, ids)
     if not isinstance(value, Tensor) or not value.requires_grad or value.shape != directions.shape:
         return value
-    (value * directions).sum().backward()
+    (value * directions).sum().backward()  # type: ignore[no-untyped-call]
     is_untouched = all(each.grad is None and not each.requires_grad for each in model.parameters())
     return value.detach(), soft_prompt.grad, int(is_untouched and _is_same(model, before))
 
