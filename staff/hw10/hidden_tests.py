@@ -4,7 +4,7 @@ from typing import Final
 
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
-from src.hw10.checks import prompting
+from src.hw10.checks import gan, prompting
 from src.hw10.checks.base import HW10Test
 
 VISIBILITY: Final = "after_published"
@@ -56,3 +56,31 @@ class HiddenSoftPromptTest(HW10Test):
         """The gradient is right for other lengths and batches (hidden)"""
         prompting.check_gradient(self, 1, 1, 1)
         prompting.check_gradient(self, 6, 5, 2)
+
+
+class HiddenNonsaturatingTest(HW10Test):
+    part = "3c"
+
+    @number("3c.4")
+    @weight(3)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_losses(self) -> None:
+        """Losses and gradients are right for other batches, down to one image, and for large logits (hidden)"""
+        batches = [gan.a_batch(self.rng, 1, flat=True), gan.a_batch(self.rng, 13), gan.a_batch(self.rng, 2, scale=3.0)]
+        gan.check_gradients(self, gan.NONSATURATING, batches)
+        gan.check_large(self, gan.NONSATURATING, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16, flat=True))
+
+
+class HiddenMinimaxTest(HW10Test):
+    part = "3d"
+
+    @number("3d.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_losses(self) -> None:
+        """Losses and gradients are right for other batches, down to one image, and for large logits (hidden)"""
+        batches = [gan.a_batch(self.rng, 1, flat=True), gan.a_batch(self.rng, 11), gan.a_batch(self.rng, 2, scale=3.0)]
+        gan.check_gradients(self, gan.MINIMAX, batches)
+        gan.check_large(self, gan.MINIMAX, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16, flat=True))
