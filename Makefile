@@ -1,4 +1,4 @@
-# make run      run the whole homework on the bundled model; results go to submit/
+# make run      run the whole homework; results go to submit/
 # make grade    grade questions/: points, and what is wrong where points are lost
 # make play     see what the model thinks of a text, and what your functions make of it, in your browser
 # make clean    remove .venv and everything that running made
@@ -7,29 +7,33 @@
 # The first run sets up .venv. Another Python than python3, 3.11 to 3.14: make run PYTHON=python3.14
 # <!-- staff -->
 #
-# Here, make run uses the reference answers. Also:
+# Here, run uses the reference answers, and run, grade, clean and what follows take another homework than the one at the
+# top level by its name: HOMEWORK=hw10. Also:
 # make test     lint, then all tests
 # make test-all the same, then the slow tests and make audit
 # make lint     check style (ruff) and types (mypy)
-# make audit    grade submissions of known scores            [HOMEWORK=hw1] [SEEDS=20] [ONLY='wrong/*']
+# make audit    grade submissions of known scores            [SEEDS=20] [ONLY='wrong/*']
 # make grade-class EXPORT=export.zip   grade a class; results go to grades/   [OUT=DIR] [OPTIONS='--due DATE']
 # make bench    measure the model's speed beside others; half an hour  [ROUNDS=5] [SECTIONS='decoding ahead']
-# make stubs    make questions/ from the reference answers   [HOMEWORK=hw1]
-# make tables   write the tables of points and names in the READMEs, and requirements.txt   [HOMEWORK=hw1]
-# make handout  make the handout, the answer templates and the key for staff from staff/hw1/written/   [HOMEWORK=hw1]
+# make stubs    make questions/ from the reference answers
+# make tables   write the tables of points and names in the READMEs, and requirements.txt
+# make handout  make the handout, the answer templates and the key for staff from staff/NAME/written/
 # make data     cut the pickles of data/ from its texts
-# make release  make the starter and Gradescope's package in dist/   [HOMEWORK=hw1] [CPU_INDEX=URL, see staff/README.md]
+# make release  make the starter and Gradescope's package in dist/   [CPU_INDEX=URL, see staff/README.md]
 # <!-- /staff -->
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 QUESTIONS := questions
+PLACE :=
 LEFTOVERS :=
 # <!-- staff -->
-QUESTIONS := staff/hw1/solution
-LEFTOVERS := .pytest_cache .ruff_cache .mypy_cache .hypothesis checkpoints/gpt2-random
 HOMEWORK ?= hw1
+QUESTIONS := staff/$(HOMEWORK)/solution
+PLACE := $(addsuffix /,$(wildcard homework/$(HOMEWORK)))
+LEFTOVERS := .pytest_cache .ruff_cache .mypy_cache .hypothesis checkpoints/gpt2-random
+LEFTOVERS += $(wildcard homework/*/submit homework/*/.experiments homework/*/*.zip)
 SEEDS := 2
 ONLY :=
 ROUNDS := 5
@@ -38,6 +42,7 @@ EXPORT :=
 OUT := grades
 OPTIONS :=
 # <!-- /staff -->
+PROGRAM := $(or $(wildcard $(PLACE)experiment.py),main.py --model bundled)
 
 # The version and the place of $(PYTHON), or one line that says why it cannot be used.
 ifneq ($(filter-out clean help,$(if $(MAKECMDGOALS),$(MAKECMDGOALS),run)),)
@@ -54,10 +59,10 @@ MADE_BY := $(VENV)/.$(filter python-3.%,$(INTERPRETER))
 .PHONY: run grade play clean help
 
 run: $(VENV)/.run-ready
-	$(VENV)/bin/python main.py --questions $(QUESTIONS) --model bundled
+	$(VENV)/bin/python $(PROGRAM) --questions $(QUESTIONS)
 
 grade: $(VENV)/.run-ready
-	$(VENV)/bin/python grader.py
+	$(VENV)/bin/python $(PLACE)grader.py
 
 play: $(VENV)/.play-ready
 	$(VENV)/bin/python -m src.playground --questions $(QUESTIONS)
@@ -133,7 +138,7 @@ $(VENV)/.bench-ready: $(VENV)/.dev-ready
 
 # <!-- /staff -->
 clean:
-	rm -rf $(VENV) submit .playground *.zip $(LEFTOVERS)
+	rm -rf $(VENV) submit .experiments .playground *.zip $(LEFTOVERS)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:

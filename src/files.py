@@ -29,6 +29,6 @@ def write_file(path: Path, content: bytes) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
 
 
-def shown(path: Path) -> str:
-    """`path` for a message: relative to the project where it lies inside."""
-    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else path).as_posix()
+def shown(path: Path, folder: Path = ROOT) -> str:
+    """`path` for a message: relative to `folder`, by default the project, where it lies inside."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

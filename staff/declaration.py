@@ -38,9 +38,9 @@ def solution_folder(homework: Homework) -> Path:
     return ROOT / "staff" / homework.name / "solution"
 
 
-def staff_document(homework: Homework) -> Path:
-    """The document with this homework's points and audit; the project's own is that of the homework at its top."""
-    return ROOT / "staff" / ("" if homework.home == ROOT else homework.name) / "README.md"
+def own_folder(homework: Homework, name: str) -> Path:
+    """The project's folder `name`, for the homework at the project's top level; for another, one of its own in it."""
+    return ROOT / name if homework.home == ROOT else ROOT / name / homework.name
 
 
 def missing_answers(homework: Homework) -> list[str]:

@@ -2,6 +2,8 @@
 
     python -m staff.release [--homework hw1]
 
+In both, the homework's own folder is the top level: what lies in homework/hw10/ here lies beside src/ there.
+
 It refuses when a piece of the homework is missing, a stub differs from its reference answer, a document is stale, the
 reference answers lose a point, the stubs earn one, a function of the starter is an answer, or the starter holds a line
 of the answers, of the hidden tests or of the labels, or a sentence, formula or number of the handout's key.
@@ -19,10 +21,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import ROOT, shown, write_file
+from src.files import ROOT, shown
 from src.grading.homework import Homework
 from src.model.config import BUNDLED
-from staff.declaration import check_complete, load_homework, solution_folder
+from staff.declaration import check_complete, load_homework, own_folder, solution_folder
 from staff.handout.passages import KEY_NOTE, Passages, secret_passages
 from staff.handout.source import handout_files, read_source, written_folder
 from staff.leaks import answers_in, probes_of
@@ -32,50 +34,65 @@ from staff.tables import stale_documents
 AUTOGRADER_ZIP = "autograder.zip"
 _CORE = ("src/__init__.py", "src/errors.py", "src/files.py", "src/grading", "src/model")
 _PLAYGROUND = ("src.playground.numbers", "src.playground.mind", "src.playground.yours")  # what computes something
+_COMMON = (
+    "requirements.txt", "pyproject.toml", "environment.yml", "environment_cuda.yml", "Makefile", "LICENSE",
+    ".gitignore", ".gitattributes",
+)  # fmt: skip
+_OWN = ("questions", "data", "grader.py", "config.yml", "make_submission.sh", "README.md", ".vscode/launch.json")
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.part", "mnist")  # the last is a download
 _FOR_STAFF = re.compile(r"(# )?<!-- staff -->.*?<!-- /staff -->\n?", re.DOTALL)
 _MARKS = re.compile(r"^<!-- /?[\w-]+ -->\n|<!-- /?[\w-]+ -->", re.MULTILINE)  # of tables, which only staff write anew
-_WITH_STAFF_PIECES = ("README.md", "Makefile", "pyproject.toml", "data/README.md")
+_LINK = re.compile(r"\]\(([^):#]+)\)")
 
 
 class ReleaseError(UserError):
     """Why nothing was released."""
 
 
-def starter_files(homework: Homework) -> tuple[str, ...]:
-    """The files and folders of the repository that students get."""
-    return (
-        *_CORE, f"src/{homework.name}", "src/playground", "questions", "data", f"checkpoints/{BUNDLED}",
-        "docs/temperature.png", "docs/playground.png",
-        "docs/performance.md", "docs/speed.png", "docs/long-horizon.md", "docs/long_horizon.png", "main.py",
-        "grader.py", "config.yml", "environment.yml", "environment_cuda.yml", "requirements.txt", "pyproject.toml",
-        "make_submission.sh", "Makefile", "README.md", "LICENSE", ".gitignore", ".gitattributes", ".vscode/launch.json",
-        *handout_files(homework),
-    )  # fmt: skip
+def starter_files(homework: Homework) -> list[str]:
+    """The files and folders of the repository that students get; of docs/, what the README links to, and so on."""
+    linked = (path for path in sorted(_linked(homework.home / "README.md")) if path.is_relative_to(ROOT / "docs"))
+    own = (homework.home / name for name in (*_OWN, homework.program))
+    names = (*_CORE, f"src/{homework.name}", "src/playground", f"checkpoints/{BUNDLED}", *_COMMON)
+    return list(dict.fromkeys((*names, *map(shown, own), *handout_files(homework), *map(shown, linked))))
 
 
-def autograder_files(homework: Homework) -> tuple[str, ...]:
+def _linked(readme: Path) -> set[Path]:
+    """The files that `readme` links to in what is for students, and those that these link to."""
+    found, new = set[Path](), {readme}
+    while new:
+        found |= new
+        texts = {path: _FOR_STAFF.sub("", path.read_text(encoding="utf-8")) for path in new if path.suffix == ".md"}
+        new = {(path.parent / link).resolve() for path, text in texts.items() for link in _LINK.findall(text)} - found
+    return found
+
+
+def autograder_files(homework: Homework) -> list[str]:
     """The files and folders of the repository that Gradescope gets."""
-    return (
-        *_CORE, f"src/{homework.name}", "data", f"checkpoints/{BUNDLED}", "config.yml", "grader.py",
-        "requirements.txt", "LICENSE", f"staff/{homework.name}/hidden_tests.py", f"staff/{homework.name}/labels",
-    )  # fmt: skip
+    staff = ROOT / "staff" / homework.name
+    own = (homework.home / name for name in ("data", "config.yml", "grader.py"))
+    model = homework.readable(homework.find_model("bundled"))
+    hidden = (path for path in (staff / "hidden_tests.py", staff / "labels") if path.exists())
+    names = (*_CORE, f"src/{homework.name}", *model, "requirements.txt", "LICENSE", *map(shown, (*own, *hidden)))
+    return list(dict.fromkeys(names))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--homework", default="hw1", help="(%(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where it goes (%(default)s)")
+    parser.add_argument("--out", type=Path, help="where it goes (dist, or dist/NAME)")
     parser.add_argument("--cpu-index", default="", metavar="URL", help="PyTorch's package index of CPU builds")
     args = parser.parse_args()
     homework = load_homework(args.homework)
+    out = args.out or own_folder(homework, "dist")
     check_complete(homework)
     check_current(homework)
     check_points(homework)
     check_answers(homework)
-    release_starter(homework, args.out)
-    release_autograder(homework, args.out, args.cpu_index)
+    release_starter(homework, out)
+    release_autograder(homework, out, args.cpu_index)
     for name in (homework.starter_name, AUTOGRADER_ZIP):
-        print(f"wrote {args.out / name} ({(args.out / name).stat().st_size / 1e6:.1f} MB)")
+        print(f"wrote {out / name} ({(out / name).stat().st_size / 1e6:.1f} MB)")
     if not args.cpu_index:
         print("note: without CPU_INDEX, Gradescope may install PyTorch for Nvidia cards (5 GB); see staff/README.md")
 
@@ -87,9 +104,9 @@ def check_current(homework: Homework) -> None:
         ReleaseError: they are not.
     """
     for name, content in stubs(solution_folder(homework)).items():
-        path = ROOT / "questions" / name
+        path = homework.home / "questions" / name
         if not path.exists() or path.read_text(encoding="utf-8") != content:
-            raise ReleaseError(f"questions/{name}: is not the stub of the reference answer; run: make stubs")
+            raise ReleaseError(f"{shown(path)}: is not the stub of the reference answer; run: make stubs")
     if stale := stale_documents(homework):
         raise ReleaseError(f"{shown(stale[0])}: its tables are stale; run: make tables")
 
@@ -100,15 +117,17 @@ def check_points(homework: Homework) -> None:
     Raises:
         ReleaseError: the reference answers lose a point, or the stubs earn one.
     """
-    for folder, all_points in ((shown(solution_folder(homework)), True), ("questions", False)):
+    for path, all_points in ((solution_folder(homework), True), (homework.home / "questions", False)):
+        folder = shown(path)
         with tempfile.TemporaryDirectory() as results:
             path = Path(results) / "results.json"
-            command = [sys.executable, "grader.py", "--submission", folder, "--json", str(path)]
+            grader = shown(homework.home / "grader.py")
+            command = [sys.executable, grader, "--submission", folder, "--json", str(path)]
             print(f"grading {folder}")
             subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
             tests = json.loads(path.read_text(encoding="utf-8"))["tests"] if path.exists() else []
         if not any("visibility" in test for test in tests):
-            raise ReleaseError(f"{folder}: could not be graded; run: python grader.py --submission {folder}")
+            raise ReleaseError(f"{folder}: could not be graded; run: python {grader} --submission {folder}")
         for test in tests:
             if test["score"] != (test["max_score"] if all_points else 0):
                 scores = f"{test['score']:g} of {test['max_score']:g}"
@@ -135,10 +154,7 @@ def release_starter(homework: Homework, out: Path) -> None:
     """
     starter = out / "starter"
     shutil.rmtree(starter, ignore_errors=True)
-    copy_tree(starter_files(homework), starter)
-    for name in _WITH_STAFF_PIECES:
-        text = _FOR_STAFF.sub("", (starter / name).read_text(encoding="utf-8"))
-        write_file(starter / name, (_MARKS.sub("", text) if name.endswith(".md") else text).encode())
+    copy_tree(homework, starter_files(homework), starter)
     try:
         check_leaks(homework, starter)
     except ReleaseError:
@@ -151,7 +167,7 @@ def release_autograder(homework: Homework, out: Path, cpu_index: str) -> None:
     """Write Gradescope's package to `out`."""
     with tempfile.TemporaryDirectory() as folder:
         autograder = Path(folder)
-        copy_tree(autograder_files(homework), autograder)
+        copy_tree(homework, autograder_files(homework), autograder)
         for script in (ROOT / "staff" / "gradescope").iterdir():
             shutil.copy2(script, autograder)
         setup = autograder / "setup.sh"
@@ -204,15 +220,28 @@ def check_leaks(homework: Homework, starter: Path) -> None:
             raise ReleaseError(f"{name}:{found[0]}: a passage of the handout's key is in the starter: {found[1][:60]}")
 
 
-def copy_tree(names: Iterable[str], target: Path) -> None:
-    """Copy the files and folders of the repository called `names` to `target`, without what Python left there."""
-    for name in names:
-        source = ROOT / name
+def copy_tree(homework: Homework, names: Iterable[str], target: Path) -> None:
+    """Copy the files and folders of the repository called `names` to `target`, without the pieces for staff.
+
+    What lies in the homework's own folder goes to the top of `target`, and links follow.
+    """
+    for source in (ROOT / name for name in names):
+        is_own = source.is_relative_to(homework.home)
+        place = target / source.relative_to(homework.home if is_own else ROOT)
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "*.part"))
+            shutil.copytree(source, place, ignore=_NOT_COPIED)
         else:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, place)
+    up = "](" + "../" * len(homework.home.relative_to(ROOT).parts)
+    for path in (path for path in target.rglob("*") if path.is_file()):
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        shipped = _FOR_STAFF.sub("", text)
+        if path.suffix == ".md":
+            shipped = _MARKS.sub("", shipped)
+            shipped = shipped.replace(up, "](") if up != "](" and path.parent == target else shipped
+        if shipped != text:
+            path.write_bytes(shipped.encode("utf-8", "surrogateescape"))
 
 
 def write_zip(folder: Path, path: Path, top: str = "") -> None:

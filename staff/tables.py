@@ -16,9 +16,12 @@ from src.files import ROOT, shown, write_file
 from src.grading.homework import Homework, Part
 from src.grading.results import Points, points_of
 from staff import requirements
-from staff.declaration import check_complete, load_homework
+from staff.declaration import check_complete, load_homework, own_folder
 
-DOCUMENTS = ("README.md", "staff/README.md")
+
+def documents(homework: Homework) -> tuple[Path, ...]:
+    """The documents that say what is declared: for students, and for staff."""
+    return homework.home / "README.md", own_folder(homework, "staff") / "README.md"
 
 
 def parts(homework: Homework) -> str:
@@ -73,7 +76,7 @@ TABLES: Mapping[str, Callable[[Homework], str]] = {
     "total": total,
     "total-with-bonus": total_with_bonus,
     "zip": lambda homework: f"`{homework.zip_name}`",
-    "starter": lambda homework: f"`dist/{homework.starter_name}`",
+    "starter": lambda homework: f"`{shown(own_folder(homework, 'dist') / homework.starter_name)}`",
 }
 
 
@@ -95,8 +98,7 @@ def rewritten(text: str, homework: Homework, name: str = "the document") -> str:
 
 def stale_documents(homework: Homework) -> list[Path]:
     """The documents that do not say what is declared."""
-    paths = [ROOT / name for name in DOCUMENTS]
-    stale = [path for path in paths if path.read_text(encoding="utf-8") != _current(path, homework)]
+    stale = [path for path in documents(homework) if path.read_text(encoding="utf-8") != _current(path, homework)]
     requirements_file = ROOT / "requirements.txt"
     if requirements_file.read_text(encoding="utf-8") != requirements.requirements_text():
         stale.append(requirements_file)
@@ -112,9 +114,9 @@ def main() -> None:
     parser.add_argument("--homework", default="hw1", help="(%(default)s)")
     homework = load_homework(parser.parse_args().homework)
     check_complete(homework)
-    for name in DOCUMENTS:
-        write_file(ROOT / name, _current(ROOT / name, homework).encode("utf-8"))
-        print(f"wrote the tables of {name}")
+    for path in documents(homework):
+        write_file(path, _current(path, homework).encode("utf-8"))
+        print(f"wrote the tables of {shown(path)}")
     write_file(ROOT / "requirements.txt", requirements.requirements_text().encode("utf-8"))
     print("wrote requirements.txt")
 

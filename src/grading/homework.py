@@ -70,7 +70,7 @@ class Homework:
         [Settings, Path], str | None
     ]  # (made with, root) → how these settings differ from today's
     describe: Callable[[Settings], str]  # these settings in a few words
-    rerun: Callable[[Settings], str]  # the command that makes the artifacts with these settings; {}: with the defaults
+    rerun: Callable[[Settings, Part], str]  # the command that makes a part's artifacts so; {}: with the defaults
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -98,7 +98,7 @@ def part_record(
     folder = questions.resolve()
     return PartRecord(
         made_with=made_with,
-        questions=shown(folder),
+        questions=shown(folder, homework.home),
         code={name: code_hash((folder / name).read_bytes()) for name in homework.files_of(part)},
         files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
     )

@@ -73,7 +73,7 @@ def _remedy(homework: Homework, part: Part, record: Record, folder: str) -> str:
     others = record.parts.values()
     made_with = next((entry.made_with for entry in (record.parts.get(part.number), *others) if entry), {})
     where = f" --questions {folder}" if folder != "questions" else ""
-    return f"run: {homework.rerun(made_with)}{where} --question {part.number}"
+    return f"run: {homework.rerun(made_with, part)}{where}"
 
 
 def _difference(homework: Homework, path: Path, entry: PartRecord | None) -> str | None:

@@ -122,11 +122,12 @@ def describe(made_with: Settings) -> str:
     return f"{model_configs.option(str(made_with.get('model')))}, seed {made_with.get('seed')}"
 
 
-def rerun(made_with: Settings) -> str:
-    """The command that makes the artifacts again, with the same model; with the bundled one where that is gone."""
+def rerun(made_with: Settings, part: Part) -> str:
+    """The command that makes the part's artifacts with the same model; with the bundled one where that is gone."""
     model = str(made_with.get("model", DEFAULT_MODEL))
     model = model if model in model_configs.model_names() else model_configs.BUNDLED
-    return "python main.py" + (f" --model {model_configs.option(model)}" if model != DEFAULT_MODEL else "")
+    chosen = f" --model {model_configs.option(model)}" if model != DEFAULT_MODEL else ""
+    return f"python main.py{chosen} --question {part.number}"
 
 
 def settings_problem(made_with: Settings, root: Path) -> str | None:

@@ -54,10 +54,11 @@ def describe(made_with: Settings) -> str:
     return ", ".join(chosen)
 
 
-def rerun(made_with: Settings) -> str:
-    """The command that makes the artifacts again, with the same options."""
+def rerun(made_with: Settings, part: Part) -> str:
+    """The command that makes the part's artifacts again, with the same options."""
     iterations = f" --iterations {made_with['iterations']}" if made_with.get("iterations") else ""
-    return f"python experiment.py{' --full-mnist' if made_with.get('full_mnist') else ''}{iterations}"
+    full = " --full-mnist" if made_with.get("full_mnist") else ""
+    return f"python experiment.py --model {experiment_of(part)}{full}{iterations}"
 
 
 def settings_problem(made_with: Settings, root: Path) -> str | None:

@@ -25,7 +25,7 @@ from staff.audit.case import KINDS, load_all
 from staff.audit.many import Graders
 from staff.audit.run import Audit
 from staff.audit.subject import DEFAULT_HOMEWORK, Subject, load_subject
-from staff.declaration import staff_document
+from staff.declaration import own_folder
 
 SEEDS = 2  # for each right answer, in an audit whose table goes into the README
 _NOT_WATCHED = {".git", ".venv", "__pycache__", "dist", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis"}
@@ -72,7 +72,7 @@ def main() -> int | str:
     print(f"{table.total(audit.rows)}, in {(time.monotonic() - began) / 60:.1f} min")
     write_file(args.json, table.as_json(audit.rows, found).encode())
     if (args.only, args.seeds) == ([], SEEDS) and os.geteuid() == 0:
-        table.rewrite(staff_document(subject.homework), audit.rows, results)
+        table.rewrite(own_folder(subject.homework, "staff") / "README.md", audit.rows, results)
     return 1 if found else 0
 
 

@@ -38,7 +38,7 @@ def _answers(subject: Subject, folder: Path) -> Path:
 def _tree(subject: Subject, folder: Path) -> Path:
     """A copy of the grader, as Gradescope has it."""
     tree = folder / "tree"
-    copy_tree(autograder_files(subject.homework), tree)
+    copy_tree(subject.homework, autograder_files(subject.homework), tree)
     return tree
 
 
@@ -268,7 +268,7 @@ def inside_the_environment(subject: Subject, folder: Path) -> list[str]:
     packages = Path(subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip())
     (packages / "real.pth").write_text(sysconfig.get_path("purelib") + "\n")
     tree = python.parent.parent / "project"
-    copy_tree(autograder_files(subject.homework), tree)
+    copy_tree(subject.homework, autograder_files(subject.homework), tree)
     answers = _answers(subject, folder)
     with zipfile.ZipFile(answers) as archive:
         texts = {name: archive.read(name).decode() for name in archive.namelist()}

@@ -183,7 +183,7 @@ def test_submit_costs_no_points(checkout):
     folder = "--questions staff/hw1/solution"
     assert (
         "note: 6.4 Log-likelihood is not complete in submit/; run: python main.py --model bundled "
-        f"{folder} --question 6.4\n    submit/random.png: is missing\n{NO_POINTS}\n"
+        f"--question 6.4 {folder}\n    submit/random.png: is missing\n{NO_POINTS}\n"
     ) in process.stdout
     assert "points)" not in process.stdout
 
