@@ -64,7 +64,8 @@ class Handout:
             if match[1] not in VALUES:
                 line = text.text.count("\n", 0, text.text.find(match[0]))
                 place = Place(text.place.path, text.place.line + line)
-                raise place.error(f"{match[0]} is unknown; known are {', '.join(VALUES)}")
+                known = ", ".join((*VALUES, *self.scores.source.keys))
+                raise place.error(f"{match[0]} is unknown; known are {known}")
             return VALUES[match[1]](self)
 
         return _PLACEHOLDER.sub(value, markdown)
@@ -112,9 +113,9 @@ def _points_table(handout: Handout) -> str:
                 cells = (_sum(scores, leaves, programmed) for programmed in (False, True))
                 lines.append(f"| {problem.number} {problem.title}{note} | {' | '.join(cells)} |")
     written, programmed = (f"{scores.total(REGULAR, of):g}" for of in (False, True))
-    lines.append(
-        f"| **{scores.total(REGULAR):g} points, without bonus and practice** | **{written}** | **{programmed}** |"
-    )
+    others = [kind for kind in (BONUS, PRACTICE) if kind in scores.kinds.values()]
+    without = f", without {' and '.join(others)}" if others else ""
+    lines.append(f"| **{scores.total(REGULAR):g} points{without}** | **{written}** | **{programmed}** |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
 """Read the source of a handout: Markdown in `staff/NAME/written/*.md`, in the order of the files' names.
 
-The first file begins with the title and with what the points must add up to, between two lines `---`. Beside ordinary
-Markdown with LaTeX math, the files hold:
+The first file begins, between two lines `---`, with the title, with what the points must add up to, and with values
+that are measured or stand in several places: `nelbo: 98.0` replaces each `{{nelbo}}`. Beside ordinary Markdown with
+LaTeX math, the files hold:
 
     ## Title {number=3 points=15}         a problem
     ### Title {number=3.1 points=3}       a question of it; `kind=bonus` or `kind=practice` if it does not count
@@ -28,6 +29,7 @@ _KINDS = (REGULAR, BONUS, PRACTICE)
 _ATTRIBUTES = ("number", "points", "part", "kind")
 _HEADING = re.compile(r"(#{1,6}) (.*?)(?: \{([^}]*)\})?$")
 _OPENING = re.compile(r"::: *\{\.(\w+)\}$")
+_PLACEHOLDER = re.compile(r"\{\{([\w-]+)\}\}")
 _RUBRIC_ITEM = re.compile(r"^- \*\*([\d.]+)\*\* ", re.M)
 
 
@@ -133,11 +135,10 @@ def read_source(folder: Path) -> Source:
     introduction: list[Text] = []
     questions: list[Question] = []
     for path in paths:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        first = 0
+        lines, first = path.read_text(encoding="utf-8").splitlines(), 0
         if path == paths[0]:
             keys, first = _keys(path, lines)
-        for item in _items(path, lines, first):
+        for item in _items(path, [_with_values(line, keys) for line in lines], first):
             if isinstance(item, Question):
                 questions.append(item)
             else:
@@ -174,6 +175,11 @@ def _keys(path: Path, lines: list[str]) -> tuple[dict[str, str], int]:
         if needed not in keys:
             raise Place(path, 1).error(f"the key {needed} is missing; add a line `{needed}: …`")
     return keys, end + 1
+
+
+def _with_values(line: str, keys: dict[str, str]) -> str:
+    """`line` with the values of the keys that it names; other names are for `staff/handout/compose.py`."""
+    return _PLACEHOLDER.sub(lambda match: keys.get(match[1], match[0]), line)
 
 
 def _items(path: Path, lines: list[str], first: int) -> Iterator[Text | Question]:

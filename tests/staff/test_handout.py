@@ -263,4 +263,4 @@ def test_the_command_names_an_unknown_homework():
     command = [sys.executable, "-m", "staff.handout", "--homework", "hw7"]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 1
-    assert process.stderr == "error: --homework hw7: there is no such homework; known are hw1\n"
+    assert process.stderr == "error: --homework hw7: there is no such homework; known are hw1, hw10\n"
