@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from src.grading.sandbox.messages import Reference
+from src.grading.sandbox.protocol import Message
 
 
 @dataclass(frozen=True)
@@ -10,3 +11,15 @@ class Through(Reference):
     """A function of `src.hw10.harness`, as "vae.gradients", that calls the student's function and measures it."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class AskProblems(Message):
+    """To a reader: what is wrong in submit/?"""
+
+
+@dataclass(frozen=True)
+class SubmitProblems(Message):
+    """What is missing, damaged or stale in submit/."""
+
+    lines: tuple[str, ...]

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,11 +13,13 @@ from src.grading.sandbox.messages import Reference
 from src.grading.sandbox.protocol import Channel
 from src.grading.sandbox.worker import WorkerPlugin
 from src.hw10 import harness
-from src.hw10.messages import Through
+from src.hw10.messages import AskProblems, SubmitProblems, Through
 
 
 class HW10Worker(WorkerPlugin):
     """The modules of the harness are imported before student code runs, which cannot import them."""
+
+    reads = (AskProblems,)
 
     def __init__(self) -> None:
         names = [module.name for module in pkgutil.iter_modules(harness.__path__)]
@@ -30,6 +33,12 @@ class HW10Worker(WorkerPlugin):
         from src.hw10.parts import HOMEWORK
 
         return HOMEWORK
+
+    def read(self, question: AskProblems, root: Path) -> SubmitProblems:
+        """What is wrong in `root`/submit."""
+        from src.hw10.reading import submit_problems
+
+        return submit_problems(root)
 
     def resolve(self, reference: Reference, channel: Channel) -> Callable[..., Any]:
         """The function of the harness that `reference` names.
