@@ -16,6 +16,8 @@ from src.errors import HomeworkError, UserError
 from src.files import shown, write_file
 from src.grading.student_code import END, START
 
+TODO = re.compile(r"#\s*TODO\s+(\d+(?:\.\d+)?[a-z]?)\b")  # above a block: of which part it is
+
 
 def stub(source: str, name: str = "the answer") -> str:
     """`source` with each marked block replaced by a line that raises NotImplementedError with the part's number.
@@ -36,7 +38,7 @@ def filled(source: str, answer: Callable[[str, str], str], name: str = "the answ
     block: list[str] = []
     part, is_inside = None, False
     for number, line in enumerate(source.splitlines(), start=1):
-        todo = re.search(r"# TODO (\d+(?:\.\d+)?[a-z]?)\b", line)
+        todo = TODO.search(line)
         part = todo.group(1) if todo else part
         if START in line or END in line:
             if is_inside == (START in line) or part is None:

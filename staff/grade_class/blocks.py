@@ -6,11 +6,10 @@ from pathlib import Path
 
 from src.grading.homework import Homework
 from staff.declaration import solution_folder
-from staff.make_stubs import part_numbers, stub
+from staff.make_stubs import TODO, part_numbers, stub
 
 MAX_BLOCK = 20_000  # characters that are looked at
 _MARK = re.compile(r"\W*(START|END)\s+CODE\s+HERE\W*", re.IGNORECASE)
-_TODO = re.compile(r"#\s*TODO\s+(\d+\.\d+)")
 
 
 def blocks_of(homework: Homework, questions: Path) -> dict[str, str]:
@@ -64,7 +63,7 @@ def _marked(source: str, numbers: tuple[str, ...]) -> dict[str, str]:
                 block = todo = None
         elif block is not None:
             block.append(line)
-        elif match := _TODO.search(line):
+        elif match := TODO.search(line):
             todo = match[1]
     in_order = dict(zip(numbers, (code for _, code in found), strict=False)) if len(found) == len(numbers) else {}
     return in_order | {number: code for number, code in found if number in numbers}

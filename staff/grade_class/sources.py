@@ -62,8 +62,10 @@ def _shared_hash(homework: Homework, model: str) -> str:
         "staff.grade_class.worker",
     )
     files = [_file(module) for module in _closure(roots)]
-    folders = (ROOT / "data", ROOT / "checkpoints" / model, ROOT / "staff" / name / "labels")
-    files += [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    folders = (homework.home / "data", *map(ROOT.joinpath, homework.readable(model)), ROOT / "staff" / name / "labels")
+    files += [
+        path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix != ".pyc" and path.is_file()
+    ]
     packages = [f"{package} {version}" for package, version in versions().items()]
     python = platform.python_version()
     return _hash([python, *packages, *(f"{path.relative_to(ROOT)} {_file_hash(path)}" for path in files)])
@@ -91,15 +93,17 @@ def _is_test(module: object, name: str) -> bool:
 
 
 def _closure(modules: Iterable[str]) -> list[str]:
-    """These modules of the project, and all that they import, however deep."""
+    """These modules of the project, and all that they import, however deep; of a package, all of its modules."""
     found: set[str] = set()
     waiting = [module for name in modules if (module := _module(name))]
     while waiting:
         module = waiting.pop()
         if module not in found:
             found.add(module)
-            tree = ast.parse(_file(module).read_bytes())
-            waiting += [name for _, name in _imports(ast.walk(tree))]
+            file = _file(module)
+            waiting += [name for _, name in _imports(ast.walk(ast.parse(file.read_bytes())))]
+            if file.stem == "__init__":
+                waiting += [f"{module}.{path.stem}" for path in file.parent.glob("*.py") if path != file]
     return sorted(found)
 
 
