@@ -4,7 +4,7 @@ from typing import Final
 
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
-from src.hw10.checks import gan, prompting
+from src.hw10.checks import gan, prompting, vae
 from src.hw10.checks.base import HW10Test
 
 VISIBILITY: Final = "after_published"
@@ -84,3 +84,47 @@ class HiddenMinimaxTest(HW10Test):
         batches = [gan.a_batch(self.rng, 1, flat=True), gan.a_batch(self.rng, 11), gan.a_batch(self.rng, 2, scale=3.0)]
         gan.check_gradients(self, gan.MINIMAX, batches)
         gan.check_large(self, gan.MINIMAX, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16, flat=True))
+
+
+class HiddenSampleTest(HW10Test):
+    part = "2a"
+
+    @number("2a.3")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_distribution(self) -> None:
+        """Draws from N(m, diag(v)) for other shapes: one image, one latent variable, few and many (hidden)"""
+        for batch, size in ((1, 4000), (4000, 1), (7, 3), (300, 64)):
+            vae.check_samples(self, batch, size)
+
+    @number("2a.4")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_gradient(self) -> None:
+        """Lets gradients flow to m and v for other shapes (hidden)"""
+        for batch, size in ((1, 40), (60, 1), (30, 64)):
+            vae.check_sample_gradient(self, batch, size)
+
+
+class HiddenElboTest(HW10Test):
+    part = "2b"
+
+    @number("2b.3")
+    @weight(1.5)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_values(self) -> None:
+        """Is the average for other sizes of the batch and of z (hidden)"""
+        for batch, latents in ((1, 5), (6, 1), (3, 40), (150, 64)):
+            vae.check_values(self, batch, latents)
+
+    @number("2b.4")
+    @weight(1.5)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_gradient(self) -> None:
+        """Sends the right gradients for other sizes of the batch and of z (hidden)"""
+        for batch, latents in ((1, 5), (6, 1), (12, 40)):
+            vae.check_gradient(self, batch, latents)
