@@ -4,7 +4,7 @@ from typing import Final
 
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
-from src.hw10.checks import gan, prompting, vae
+from src.hw10.checks import continual, gan, prompting, vae
 from src.hw10.checks.base import HW10Test
 
 VISIBILITY: Final = "after_published"
@@ -128,3 +128,43 @@ class HiddenElboTest(HW10Test):
         """Sends the right gradients for other sizes of the batch and of z (hidden)"""
         for batch, latents in ((1, 5), (6, 1), (12, 40)):
             vae.check_gradient(self, batch, latents)
+
+
+class HiddenFisherTest(HW10Test):
+    part = "5b"
+
+    @number("5b.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for other networks, for many images and for few (hidden)"""
+        for count, sizes in ((20, (3,)), (2, (7, 4)), (13, (4, 5, 3)), (6, (2, 2))):
+            continual.check_fisher(self, count, sizes)
+
+
+class HiddenPenaltyTest(HW10Test):
+    part = "5c"
+
+    @number("5c.2")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for one tensor, for many, and for other shapes (hidden)"""
+        continual.check_penalty(self, [((7,),), ((2, 3), (2,), (4, 2), (4,), (1, 1, 3, 2)), ((1,), (1,))])
+
+
+class HiddenMemoryTest(HW10Test):
+    part = "5d"
+
+    @number("5d.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_uniform(self) -> None:
+        """Right for another capacity, for one example, and for long streams (hidden)"""
+        continual.check_size(self, 3, (2, 4, 11))
+        continual.check_streams(self, 6, 2000, (7, 9, 15))
+        continual.check_streams(self, 2, 2000, (3, 4, 6))
+        continual.check_long_streams(self, 20, 25, 1000)

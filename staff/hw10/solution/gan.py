@@ -45,7 +45,7 @@ def loss_minimax(
 ) -> tuple[Tensor, Tensor]:  # two scalars
     """The loss of the discriminator, as before, and the minimax one of the generator.
 
-        g_loss = E[log(1 - D(G(z)))]
+    g_loss = E[log(1 - D(G(z)))]
     """
     # TODO 3d: compute `d_loss` and `g_loss`; `loss_nonsaturating` has one of them already.
     ### START CODE HERE ###

@@ -1,0 +1,373 @@
+"""Mistakes in EWC: the Fisher information (5b) and the penalty (5c). Rehearsal: reservoir.py."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from src.grading.part_test import Mistake, Mistakes
+from src.hw10.small_classifier import Floats, SmallClassifier, softmax
+
+Tensors = list[Floats]  # one for each of the parameters
+
+
+def is_close(got: Sequence[Floats], right: Sequence[Floats]) -> bool:
+    """Whether the numbers in all tensors are equal but for rounding.
+
+    Both are of order 1 or below and come of less than 100 float32 operations, which are off by 1e-6 of the largest
+    entry of their tensor, at most. What a mistake changes is of order 0.1.
+    """
+    return len(got) == len(right) and all(
+        a.shape == b.shape and np.allclose(a, b, rtol=3e-4, atol=3e-5 * np.abs(b).max(initial=0), equal_nan=True)
+        for a, b in zip(got, right, strict=True)
+    )
+
+
+# --- 5b: the Fisher information ---
+
+
+@dataclass(frozen=True)
+class FisherCase:
+    """A classifier, and examples for it."""
+
+    model: SmallClassifier
+    images: Floats  # (N, D), flattened
+    labels: NDArray[np.int64]  # (N,)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """What the model says, (N, C)."""
+        return softmax(self.model.layers(self.images)[-1])
+
+    def chosen(self, classes: NDArray[np.int64]) -> Floats:
+        """1 at these classes (N,), else 0: (N, C)."""
+        return np.asarray(np.eye(self.probabilities.shape[1])[classes])
+
+    def gradients(self, at_logits: Floats) -> Tensors:
+        """See `SmallClassifier.gradients`."""
+        return self.model.gradients(self.images, at_logits)
+
+
+def _of_log_p(case: FisherCase, _: None = None) -> Tensors:
+    return case.gradients(case.chosen(case.labels) - case.probabilities)
+
+
+def _of_p(case: FisherCase, _: None) -> Tensors:
+    chosen = case.chosen(case.labels)
+    of_label = (chosen * case.probabilities).sum(axis=1, keepdims=True)
+    return case.gradients(of_label * (chosen - case.probabilities))
+
+
+def _of_softmax_twice(case: FisherCase, _: None) -> Tensors:
+    p = case.probabilities
+    at_p = case.chosen(case.labels) - softmax(p)
+    return case.gradients(p * (at_p - (p * at_p).sum(axis=1, keepdims=True)))
+
+
+def _of_favourites(case: FisherCase, _: None) -> Tensors:
+    return case.gradients(case.chosen(case.probabilities.argmax(axis=1)) - case.probabilities)
+
+
+def _each(function: Callable[[Floats], Floats]) -> Callable[[FisherCase, Tensors], Tensors]:
+    """A step that does the same with each tensor; the examples are its first axis."""
+    return lambda case, tensors: [function(each) for each in tensors]
+
+
+def _mean_of_squares(gradients: Floats) -> Floats:
+    return np.asarray((gradients**2).mean(axis=0))
+
+
+OTHER_FUNCTIONS = (
+    Mistake("gradient of p", "these are gradients of p itself; the formula has those of log p", (_of_p,)),
+    Mistake(
+        "gradient of a logit",
+        "these are gradients of the label's logit; log p also depends on the logits of all other classes",
+        (lambda case, _: case.gradients(case.chosen(case.labels)),),
+    ),
+    Mistake(
+        "softmax of probabilities",
+        "two softmaxes follow each other here; the model returns logits, and `cross_entropy` takes logits",
+        (_of_softmax_twice,),
+    ),
+    Mistake(
+        "favourite classes",
+        "the labels are not used: these are gradients for the model's favourite class of each image",
+        (_of_favourites,),
+    ),
+)
+COMBINATIONS = (
+    Mistake(
+        "batch's gradient",
+        "the gradients are added up or averaged before they are squared, so those of different signs cancel; square "
+        "the gradient of each example by itself",
+        (
+            _each(lambda g: g.sum(axis=0) ** 2),
+            _each(lambda g: g.mean(axis=0) ** 2),
+            _each(lambda g: g.sum(axis=0) ** 2 / len(g)),
+        ),
+    ),
+    Mistake(
+        "sum over examples",
+        "this is the sum over the examples, which grows with their number; F is their mean",
+        (_each(lambda g: (g**2).sum(axis=0)),),
+    ),
+    Mistake(
+        "divided twice",
+        "this is divided by the number of examples twice",
+        (_each(lambda g: _mean_of_squares(g) / len(g)), _each(lambda g: _mean_of_squares(g) / len(g) ** 2)),
+    ),
+    Mistake(
+        "not squared",
+        "the gradients are not squared",
+        (
+            _each(lambda g: g.mean(axis=0)),
+            _each(lambda g: -g.mean(axis=0)),
+            _each(lambda g: g.sum(axis=0)),
+            _each(lambda g: -g.sum(axis=0)),
+            _each(lambda g: np.abs(g).mean(axis=0)),
+        ),
+    ),
+    Mistake(
+        "square root",
+        "this is the square root of F; leave the squares as they are",
+        (_each(lambda g: np.sqrt(_mean_of_squares(g))), _each(lambda g: np.sqrt((g**2).sum(axis=0)))),
+    ),
+    Mistake(
+        "variance of gradients",
+        "this is the variance of the gradients: their mean is taken off before they are squared",
+        (_each(lambda g: g.var(axis=0)), _each(lambda g: g.var(axis=0, ddof=1) if len(g) > 1 else g[0])),
+    ),
+    Mistake(
+        "one example",
+        "only one example counts; do later ones replace the earlier ones, or does the loop end too soon?",
+        (
+            _each(lambda g: g[-1] ** 2),
+            _each(lambda g: g[-1] ** 2 / len(g)),
+            _each(lambda g: g[0] ** 2),
+            _each(lambda g: g[0] ** 2 / len(g)),
+        ),
+    ),
+    Mistake(
+        "gradients pile up",
+        "each example's gradient is added to those of the examples before it: `backward` adds to what is stored there",
+        (
+            _each(lambda g: _mean_of_squares(g.cumsum(axis=0))),
+            _each(lambda g: (g.cumsum(axis=0) ** 2).sum(axis=0)),
+        ),
+    ),
+)
+STALE_GRADIENTS = Mistake(
+    "stale gradients",
+    "gradients that training has stored in the model are added to those of the examples; clear them before you begin",
+)
+MODEL_SPOILED = Mistake(
+    "model spoiled",
+    "the model must stay as it was: its weights have changed, or do not require a gradient any more",
+)
+KEEPS_A_GRAPH = Mistake(
+    "keeps a graph",
+    "the result still requires a gradient; it is a constant in the penalty, so cut it off with `.detach()`",
+)
+ALL_ZERO = Mistake("all zero", "everything is 0: over which axis does the softmax run, and how many entries has it?")
+NOT_AVERAGED = Mistake(
+    "not averaged", "there is a value for each example, along the first axis; their mean is what is wanted"
+)
+NOT_ALL_TENSORS = Mistake(
+    "not all tensors", "there must be one tensor for each of model.parameters(), weights and biases, in their order"
+)
+ONE_FACTOR = Mistake(
+    "one factor",
+    "all entries are multiplied by the same number; where does it come from?",
+)
+
+
+def right_fisher(case: FisherCase) -> Tensors:
+    """F, by its definition."""
+    return [_mean_of_squares(each) for each in _of_log_p(case)]
+
+
+@np.errstate(all="ignore")  # what a mistake leads to does not have to be finite
+def diagnose_fisher(got: Sequence[Floats], case: FisherCase) -> Mistakes:
+    """The mistakes that explain the tensors `got`; empty if they are right, or nothing known fits."""
+    right = right_fisher(case)
+    if is_close(got, right):
+        return ()
+    if not any(each.any() for each in got):
+        return (ALL_ZERO,)
+    functions = [((), _of_log_p), *(((m,), step) for m in OTHER_FUNCTIONS for step in m.variants)]
+    combinations = [((), _each(_mean_of_squares)), *(((m,), step) for m in COMBINATIONS for step in m.variants)]
+    ways = [((*a, *b), first, second) for a, first in functions for b, second in combinations]
+    for mistakes, first, second in sorted(ways[1:], key=lambda way: len(way[0])):
+        led_to = second(case, first(case, None))
+        if is_close(got, led_to) and not is_close(led_to, right):
+            return mistakes
+    return (ONE_FACTOR,) if _factor(got, right) else ()
+
+
+def diagnose_shapes(shapes: Sequence[tuple[int, ...]], case: FisherCase) -> Mistakes:
+    """Why a list has tensors of these shapes, which are the wrong ones."""
+    right = [each.shape for each in case.model.weights]
+    if list(shapes) == [(len(case.images), *shape) for shape in right]:
+        return (NOT_AVERAGED,)
+    return (NOT_ALL_TENSORS,) if len(shapes) != len(right) else ()
+
+
+def _factor(got: Sequence[Floats], right: Sequence[Floats]) -> bool:
+    """Whether all entries are the same multiple of what is right."""
+    of_got, of_right = (np.concatenate([each.reshape(-1) for each in values]) for values in (got, right))
+    factor = of_got[np.argmax(of_right)] / of_right.max()
+    return bool(factor and np.isfinite(factor)) and is_close([of_got / factor], [of_right])
+
+
+# --- 5c: the penalty ---
+
+
+@dataclass(frozen=True)
+class PenaltyCase:
+    """Parameters, what they were, and the Fisher information."""
+
+    parameters: Tensors
+    anchors: Tensors
+    fisher: Tensors
+
+    def terms(self, function: Callable[[Floats, Floats, Floats], Floats]) -> Tensors:
+        """A function of θ, θ* and F, for each tensor."""
+        given = zip(self.parameters, self.anchors, self.fisher, strict=True)
+        return [np.asarray(function(*each)) for each in given]
+
+    def sum(self, function: Callable[[Floats, Floats, Floats], Floats]) -> float:
+        """The sum of all entries of `terms`."""
+        return float(sum(each.sum() for each in self.terms(function)))
+
+
+def _term(theta: Floats, anchor: Floats, fisher: Floats) -> Floats:
+    return np.asarray(fisher * (theta - anchor) ** 2)
+
+
+def _counts(case: PenaltyCase) -> list[int]:
+    return [each.size for each in case.fisher]
+
+
+# Each variant leads to twice the penalty, if the factor ½ is right.
+PENALTIES = (
+    Mistake(
+        "mean for the sum",
+        "this is a mean; the penalty is a sum over all entries, however many there are",
+        (
+            lambda case: case.sum(_term) / sum(_counts(case)),
+            lambda case: sum(each.mean() for each in case.terms(_term)),
+            lambda case: sum(each.mean() for each in case.terms(_term)) / len(case.fisher),
+            lambda case: case.sum(_term) / len(case.fisher),
+        ),
+    ),
+    Mistake(
+        "distance not squared",
+        "the distance from the anchor is not squared",
+        (
+            lambda case: case.sum(lambda p, a, f: f * np.abs(p - a)),
+            lambda case: case.sum(lambda p, a, f: f * (p - a)),
+            lambda case: case.sum(lambda p, a, f: f * (a - p)),
+        ),
+    ),
+    Mistake(
+        "one tensor",
+        "only one of the tensors counts; the sum runs over all of them, so does the loop add up, and run to its end?",
+        (lambda case: case.terms(_term)[0].sum(), lambda case: case.terms(_term)[-1].sum()),
+    ),
+    Mistake(
+        "Fisher unused",
+        "the Fisher information plays no part in this, so all parameters are held equally tight",
+        (lambda case: case.sum(lambda p, a, f: (p - a) ** 2),),
+    ),
+    Mistake(
+        "other power of Fisher",
+        "F must appear as it is: it has been squared, rooted or divided by here",
+        (
+            lambda case: case.sum(lambda p, a, f: f**2 * (p - a) ** 2),
+            lambda case: case.sum(lambda p, a, f: np.sqrt(f) * (p - a) ** 2),
+            lambda case: case.sum(lambda p, a, f: (p - a) ** 2 / f),
+        ),
+    ),
+    Mistake(
+        "anchors unused",
+        "this pulls the parameters to 0; the penalty is about their distance from the anchors",
+        (lambda case: case.sum(lambda p, a, f: f * p**2),),
+    ),
+    Mistake(
+        "difference of squares",
+        "θ² - θ*² is not (θ - θ*)²: take the difference first",
+        (
+            lambda case: case.sum(lambda p, a, f: f * (p**2 - a**2)),
+            lambda case: case.sum(lambda p, a, f: f * (p + a) ** 2),
+        ),
+    ),
+    Mistake(
+        "root of the sum",
+        "a square root was taken, as in a norm; the penalty is the sum of squares itself",
+        (
+            lambda case: np.sqrt(case.sum(_term)),
+            lambda case: sum(np.sqrt(each.sum()) for each in case.terms(_term)),
+        ),
+    ),
+    Mistake(
+        "penalty below zero",
+        "the sign is flipped: this would reward forgetting",
+        (lambda case: -case.sum(_term),),
+    ),
+)
+HALF = Mistake(
+    "factor one half",
+    "the factor ½ is missing, or is there twice; it belongs to the penalty once, and λ is the caller's",
+)
+NO_GRADIENT_OF_PENALTY = Mistake(
+    "penalty without gradient",
+    "no gradient flows through the penalty, so it would change nothing in training; no `.item()`, `.detach()`, `.data` "
+    "or `torch.no_grad()` on the way from the parameters",
+)
+GRADIENT_PARTLY_CUT = Mistake(
+    "gradient partly cut",
+    "the value is right, but not its gradient: it is cut off from some of the parameters, or from one of two factors",
+)
+NOT_SUMMED = Mistake(
+    "penalty not summed", "there is a number for each entry; add up all of them to a scalar, over all tensors"
+)
+ARGUMENTS_CHANGED = Mistake(
+    "arguments changed",
+    "this call has changed the parameters, the anchors or the Fisher information; the next step needs them unchanged",
+)
+
+
+def right_penalty(case: PenaltyCase) -> float:
+    """The penalty, by its definition."""
+    return case.sum(_term) / 2
+
+
+def right_gradients(case: PenaltyCase) -> Tensors:
+    """F (θ - θ*), the penalty's derivatives by the parameters."""
+    return case.terms(lambda p, a, f: f * (p - a))
+
+
+@np.errstate(all="ignore")
+def diagnose_penalty(got: Sequence[float], cases: Sequence[PenaltyCase]) -> Mistakes:
+    """The mistakes that explain all values `got`, one a case; empty if they are right, or nothing known fits."""
+    right = [right_penalty(case) for case in cases]
+    if _same(got, right):
+        return ()
+    for wrong in (2.0, 0.5):
+        if _same(got, [wrong * value for value in right]):
+            return (HALF,)
+    for mistake in PENALTIES:
+        for variant in mistake.variants:
+            doubled = np.array([float(variant(case)) for case in cases])
+            if _same(got, doubled / 2):
+                return (mistake,)
+            if _same(got, doubled):
+                return (mistake, HALF)
+    return ()
+
+
+def _same(got: Sequence[float] | Floats, expected: Sequence[float] | Floats) -> bool:
+    """Whether these are the same numbers; float32 sums of so few terms are off by 1e-6."""
+    return bool(np.allclose(got, expected, rtol=1e-4, atol=0))
