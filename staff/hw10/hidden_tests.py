@@ -67,9 +67,9 @@ class HiddenNonsaturatingTest(HW10Test):
     @HIDDEN
     def test_losses(self) -> None:
         """Losses and gradients are right for other batches, down to one image, and for large logits (hidden)"""
-        batches = [gan.a_batch(self.rng, 1, flat=True), gan.a_batch(self.rng, 13), gan.a_batch(self.rng, 2, scale=3.0)]
+        batches = [gan.a_batch(self.rng, 1), gan.a_batch(self.rng, 13), gan.a_batch(self.rng, 2, scale=3.0)]
         gan.check_gradients(self, gan.NONSATURATING, batches)
-        gan.check_large(self, gan.NONSATURATING, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16, flat=True))
+        gan.check_large(self, gan.NONSATURATING, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16))
 
 
 class HiddenMinimaxTest(HW10Test):
@@ -81,9 +81,9 @@ class HiddenMinimaxTest(HW10Test):
     @HIDDEN
     def test_losses(self) -> None:
         """Losses and gradients are right for other batches, down to one image, and for large logits (hidden)"""
-        batches = [gan.a_batch(self.rng, 1, flat=True), gan.a_batch(self.rng, 11), gan.a_batch(self.rng, 2, scale=3.0)]
+        batches = [gan.a_batch(self.rng, 1), gan.a_batch(self.rng, 11), gan.a_batch(self.rng, 2, scale=3.0)]
         gan.check_gradients(self, gan.MINIMAX, batches)
-        gan.check_large(self, gan.MINIMAX, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16, flat=True))
+        gan.check_large(self, gan.MINIMAX, gan.a_batch(self.rng, 3), gan.a_large_batch(self.rng, 16))
 
 
 class HiddenSampleTest(HW10Test):

@@ -21,7 +21,7 @@ MISTAKES = (
     Mistake(
         "shapes differ",
         "two tensors do not fit together; print their shapes, and compare them with those in the first lines",
-        (_says(r"must match the size of tensor|shapes cannot be multiplied|size mismatch"),),
+        (_says(r"must match the size of tensor|shapes cannot be multiplied|size mismatch|Target size "),),
     ),
     Mistake(
         "missing import",

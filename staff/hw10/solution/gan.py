@@ -1,8 +1,8 @@
 """Problem 3: generative adversarial networks.
 
 The generator G makes images of noise, and the discriminator D says how likely an image is real: D(x) = σ(h(x)), where
-the network returns the logits h(x). Each has a loss that it is trained to minimise. What an expectation is in the
-handout, is here the mean over the batch.
+the network returns the logits h(x). Each has a loss that it is trained to minimise. An expectation of
+the handout is the mean over the batch here.
 """
 
 if __name__ == "__main__":
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 def loss_nonsaturating(
     g: nn.Module,  # the generator: z (B, Z) → images (B, 1, 28, 28)
-    d: nn.Module,  # the discriminator: images → logits h (B, 1), not probabilities
+    d: nn.Module,  # the discriminator: images → logits h (B, 1) or (B,), not probabilities
     x_real: Tensor,  # (B, 1, 28, 28), real images
     z: Tensor,  # (B, Z), noise
 ) -> tuple[Tensor, Tensor]:  # two scalars
@@ -45,7 +45,9 @@ def loss_minimax(
 ) -> tuple[Tensor, Tensor]:  # two scalars
     """The loss of the discriminator, as before, and the minimax one of the generator.
 
-    g_loss = E[log(1 - D(G(z)))]
+        g_loss = E[log(1 - D(G(z)))]
+
+    It must stay right for large logits, too.
     """
     # TODO 3d: compute `d_loss` and `g_loss`; `loss_nonsaturating` has one of them already.
     ### START CODE HERE ###
