@@ -4,7 +4,7 @@ from typing import Final
 
 from gradescope_utils.autograder_utils.decorators import hide_errors, number, visibility, weight
 
-from src.hw10.checks import continual, gan, prompting, vae
+from src.hw10.checks import continual, diffusion, gan, prompting, vae
 from src.hw10.checks.base import HW10Test
 
 VISIBILITY: Final = "after_published"
@@ -168,3 +168,46 @@ class HiddenMemoryTest(HW10Test):
         continual.check_streams(self, 6, 2000, (7, 9, 15))
         continual.check_streams(self, 2, 2000, (3, 4, 6))
         continual.check_long_streams(self, 20, 25, 1000)
+
+
+class HiddenNoisingTest(diffusion.DiffusionTest):
+    part = "4a"
+
+    @number("4a.3")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for other shapes, and for one image (hidden)"""
+        for shape in ((7, 3, 6, 7), (1, 1, 3, 3), (9, 2), (6,), (4, 2, 3)):
+            diffusion.check_sample(self, shape, steps=11)
+
+    @number("4a.4")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_simulation(self) -> None:
+        """Has the right distribution for another process (hidden)"""
+        diffusion.check_simulation(self, steps=7)
+
+
+class HiddenPosteriorTest(diffusion.DiffusionTest):
+    part = "4b"
+
+    @number("4b.3")
+    @weight(2)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_value(self) -> None:
+        """Right for other shapes, and for one image (hidden)"""
+        for shape in ((7, 3, 2, 7), (1, 1, 3, 3), (9, 2), (6,), (4, 2, 3)):
+            diffusion.check_posterior(self, shape, steps=11)
+
+    @number("4b.4")
+    @weight(1)
+    @visibility(VISIBILITY)
+    @HIDDEN
+    def test_first_step(self) -> None:
+        """Right where only some images are at the first step (hidden)"""
+        for shape, firsts in (((6, 1, 2, 6), 2), ((5, 4), 1), ((3, 1, 2, 2), 3)):
+            diffusion.check_posterior(self, shape, steps=9, firsts=firsts)
