@@ -127,7 +127,7 @@ NOT_FINITE = Mistake(
     "NaN or infinity: was a root taken of a negative number, or something divided by 0?",
 )
 ARGUMENTS_CHANGED = Mistake(
-    "arguments changed",
+    "images or schedule changed",
     "the function changes its arguments, which the training still needs; methods whose names end in _ do that, and +=",
 )
 
