@@ -37,6 +37,14 @@ def arrays(returned: Returned, *shapes: tuple[int, ...]) -> list[Floats] | None:
     return None if any(each is None for each in found) else [each for each in found if each is not None]
 
 
+def integers(returned: Returned, count: int) -> list[int] | None:
+    """What was returned as so many whole numbers; None where it is anything else."""
+    values = arrays(returned, *[()] * count)
+    if values is None or not all(np.isfinite(value) and value == np.rint(value) for value in values):
+        return None
+    return [int(value) for value in values]
+
+
 def _array(value: Any, shape: tuple[int, ...]) -> Floats | None:
     if type(value) in (int, float) and shape == ():
         return np.asarray(value, dtype=np.float64)

@@ -22,7 +22,7 @@ from src.hw10.hints.gan import Floats, LossCase, Stage, same, sigmoid, surprise
 FILE = "gan.py"
 SIDE, NOISE, HIDDEN_UNITS = 4, 3, 5  # of the small networks: images of 4 × 4 pixels
 LARGE = 110.0  # float32 holds neither σ(-h) nor exp(h) of a logit h above this
-DONE: dict[int, tuple[Mistake, ...]] = {
+DONE: dict[float, tuple[Mistake, ...]] = {
     1: (hints.BACKWARD,),
     2: (hints.NETWORKS_CHANGED,),
     3: (hints.LEFT_FROZEN,),
@@ -198,7 +198,7 @@ class Measured:
     d_of_d: Floats  # gradient of d_loss with respect to all parameters of the discriminator
     d_of_g: Floats  # of d_loss to the generator's
     g_of_g: Floats  # of g_loss to the generator's
-    done: int = 0  # to the networks
+    done: float = 0  # to the networks
 
 
 def expected(loss: Loss, batch: Batch) -> Measured:
@@ -319,7 +319,7 @@ def _measure(test: HW10Test, loss: Loss, batch: Batch) -> Measured:
         _lose_for_kind(test, input, returned, len(batch.z))
     d_loss, g_loss, d_again, g_again, d_of_d, d_of_g, g_of_g, done = found
     losses = (float(d_loss), float(g_loss), float(d_again), float(g_again))
-    return Measured(*losses, d_of_d, d_of_g, g_of_g, int(done))
+    return Measured(*losses, d_of_d, d_of_g, g_of_g, float(done))
 
 
 def _lose_for_kind(test: HW10Test, input: str, returned: Returned, count: int) -> NoReturn:

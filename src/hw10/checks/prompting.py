@@ -13,7 +13,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from src.grading.chart import Chart
 from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
-from src.hw10.checks.base import HW10Test, arrays
+from src.hw10.checks.base import HW10Test, arrays, integers
 from src.hw10.hints.prompting import (
     MODEL_TRAINED,
     NO_RESULT,
@@ -166,11 +166,11 @@ def check_trained(test: HW10Test, length: int) -> None:
     returned = test.measure(
         input, FILE, "parameters_to_train", "prompting.trained", *model.arrays, _soft_prompt(test, model, length)
     )
-    counts = arrays(returned, *[()] * 6)
+    counts = integers(returned, 6)
     if counts is None:
         wrong = (NO_RESULT,) if returned.is_nothing else (NOT_A_LIST,) if returned.kind == "tensor" else ()
         test.lose(input, "a list of parameters", returned.description(), wrong, "this is not a list of parameters")
-    of_prompt, of_model, others, trainable, is_trainable, is_same = (int(count) for count in counts)
+    of_prompt, of_model, others, trainable, is_trainable, is_same = counts
     got = (
         f"a list with the soft prompt {of_prompt} times, {of_model} of the model's parameters and {others} other "
         f"things; {trainable} of the model's parameters require a gradient, the prompt "
@@ -214,15 +214,16 @@ def check_gradient(test: HW10Test, prompt: int, batch: int, length: int) -> None
         input, FILE, "soft_prompt_logits", "prompting.gradient", *case.model.arrays, _float32(case.prompt), case.ids,
         directions,
     )  # fmt: skip
-    if returned.kind != "several":  # the harness found no gradient, or another shape
+    found = arrays(returned, _shape(case), case.prompt.shape, (), ())
+    if found is None:  # the harness found no gradient, or another shape
         _compare_logits(test, input, returned, case)
         test.lose(input, "logits that require a gradient", "some that do not", (NO_GRADIENT,), "there is no gradient")
-    logits, gradient, is_untouched = returned.items
-    _compare_values(test, input, np.asarray(logits, np.float64), case)
-    if gradient is None:
+    logits, got, is_there, is_untouched = found
+    _compare_values(test, input, logits, case)
+    if not is_there:
         reason = "the soft prompt has no gradient"
         test.lose(input, "a gradient of the soft prompt", "none", (GRADIENT_OF_A_COPY,), reason)
-    right, got = _gradient(case, directions.astype(np.float64)), np.asarray(gradient, np.float64)
+    right = _gradient(case, directions.astype(np.float64))
     if not is_close(got, right):
         test.lose(input, numbers(right), numbers(got), (GRADIENT_CUT,), "the soft prompt's gradient is wrong")
     if is_untouched != 1:

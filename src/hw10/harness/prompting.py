@@ -82,8 +82,8 @@ def gradient(function: Callable[..., Any], *arguments: Tensor) -> Any:
     `arguments` end with the soft prompt (K, E), ids (B, T) and directions (B, T, V).
 
     Returns:
-        the logits (B, T, V); the gradient of the soft prompt (K, E), None where there is none; whether the model is
-        what it was: no gradient, none required, the same weights
+        the logits (B, T, V); the gradient of the soft prompt (K, E), zeros where there is none; whether there is one;
+        whether the model is what it was: no gradient, none required, the same weights
     """
     *weights, prompt, ids, directions = arguments
     model, soft_prompt = ElmanLM(weights, False), nn.Parameter(prompt)
@@ -93,7 +93,8 @@ def gradient(function: Callable[..., Any], *arguments: Tensor) -> Any:
         return value
     (value * directions).sum().backward()  # type: ignore[no-untyped-call]
     is_untouched = all(each.grad is None and not each.requires_grad for each in model.parameters())
-    return value.detach(), soft_prompt.grad, int(is_untouched and _is_same(model, before))
+    gradient = torch.zeros_like(prompt) if soft_prompt.grad is None else soft_prompt.grad
+    return value.detach(), gradient, int(soft_prompt.grad is not None), int(is_untouched and _is_same(model, before))
 
 
 def _copies(model: nn.Module) -> list[Tensor]:
