@@ -161,7 +161,7 @@ NOT_SHRUNK = Mistake(
     (lambda _, n: _noised(n, 1, np.sqrt(1 - n.now)), lambda _, n: _noised(n, 1, 1 - n.now)),
 )
 NOISE_NOT_SCALED = Mistake(
-    "noise not scaled", "the noise has its full size at every step", (lambda _, n: _noised(n, np.sqrt(n.now), 1),)
+    "noise at full size", "the noise has its full size at every step", (lambda _, n: _noised(n, np.sqrt(n.now), 1),)
 )
 ONE_MINUS_ROOT = Mistake(
     "one minus the root",
@@ -169,7 +169,7 @@ ONE_MINUS_ROOT = Mistake(
     (lambda _, n: _noised(n, np.sqrt(n.now), 1 - np.sqrt(n.now)),),
 )
 NO_NOISE = Mistake(
-    "no noise", "this is the mean of x_t; where is the noise?", (lambda _, n: _noised(n, np.sqrt(n.now), 0),)
+    "x_t without noise", "this is the mean of x_t; where is the noise?", (lambda _, n: _noised(n, np.sqrt(n.now), 0),)
 )
 NOISE_SUBTRACTED = Mistake(
     "noise subtracted",

@@ -138,7 +138,7 @@ VARIANCE_OF_Q = Mistake(
     "this is the variance of x_{t-1} or x_t given x_0; the posterior knows both neighbours",
     (lambda _, f: replace(f, variance=1 - f.at.before), lambda _, f: replace(f, variance=1 - f.at.now)),
 )
-OUTPUTS_SWAPPED = Mistake("mean and variance swapped", "mean and variance are returned in the opposite order")
+OUTPUTS_SWAPPED = Mistake("posterior's outputs swapped", "mean and variance are returned in the opposite order")
 NAN_AT_FIRST = Mistake(
     "NaN at the first step",
     "at t = 0 this divides by 0 or takes its logarithm: 1 - alpha_bar is 0 before the first step; a form of the result "
