@@ -70,6 +70,16 @@ def _pictures(*names: str) -> tuple[Artifact, ...]:
     return tuple(picture(f"{name}.png") for name in names)
 
 
+# The derivations' results, in the order of theory.py: the grader checks them, and nothing runs or counts them.
+THEORY = tuple(
+    Part(number, title, "theory.py", function, optional=True)
+    for number, title, function in (
+        ("3a", "GAN: the gradient vanishes", "generator_gradient"),
+        ("3b", "GAN: the best discriminator", "optimal_discriminator"),
+        ("3e", "GAN: what the generator minimises", "value_at_optimum"),
+    )
+)
+
 HOMEWORK = Homework(
     name="hw10",
     slug="deep-learning.hw10.2026",
@@ -91,7 +101,7 @@ HOMEWORK = Homework(
         ),
         Part(
             "3c", "GAN: the non-saturating loss", "gan.py", "loss_nonsaturating", _experiment("gan", "train"),
-            _pictures("gan", "gan_curves"),
+            (*_pictures("gan", "gan_curves"), table_file("gan.csv")),
         ),
         Part(
             "3d", "GAN: the minimax loss", "gan.py", "loss_minimax", _experiment("gan", "vanishing_gradient"),
@@ -112,6 +122,7 @@ HOMEWORK = Homework(
             _experiment("continual", "rehearsal"),
             (*_pictures("continual_rehearsal"), table_file("continual_rehearsal.csv")),
         ),
+        *THEORY,
     ),
     readable=lambda model: (),
     find_model=find_model,
