@@ -11,7 +11,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from numpy.typing import NDArray
 
 from src.grading.chart import AnyChart, Chart, Histogram, Series
-from src.grading.part_test import Mistake, Mistakes, numbers
+from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Argument, Returned
 from src.hw10.checks.base import HW10Test, arrays
 from src.hw10.hints import diffusion as hints
@@ -72,8 +72,8 @@ class PosteriorTest(DiffusionTest):
     @weight(1)
     def test_first_step(self) -> None:
         """At the first step, x_0 itself, with variance 0"""
-        check_posterior(self, (4, 1, 3, 3), steps=6, firsts=4)
         check_posterior(self, (4, 1, 3, 3), steps=6, firsts=2)
+        check_posterior(self, (4, 1, 3, 3), steps=6, firsts=4)
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,9 @@ def _image(test: HW10Test, input: str, returned: Returned, shape: tuple[int, ...
     """The tensor of this shape that the function returned."""
     found = arrays(returned, shape) if returned.kind == "tensor" else None
     if found is None:
-        test.lose(input, f"a tensor of shape {shape}", returned.description(), (), "wrong shape or type")
+        has_more = isinstance(returned.value, np.ndarray) and returned.value.ndim > len(shape)
+        mistakes = (hints.FOUR_DIMENSIONS,) if has_more else ()
+        test.lose(input, f"a tensor of shape {shape}", returned.description(), mistakes, "wrong shape or type")
     return found[0]
 
 
@@ -249,7 +251,8 @@ def _mean_and_variance(test: HW10Test, input: str, returned: Returned, shape: tu
     expected = f"a tuple of tensors: the mean {shape} and the variance {(size, *[1] * (len(shape) - 1))}"
     if len(each) != 2 or each[0] != shape or each[1] not in fitting:
         swapped = len(each) == 2 and each[1] == shape and each[0] in fitting
-        mistakes: tuple[Mistake, ...] = (OUTPUTS_SWAPPED,) if swapped else ()
+        has_more = any(each_shape is not None and len(each_shape) > len(shape) for each_shape in each)
+        mistakes = (OUTPUTS_SWAPPED,) if swapped else (hints.FOUR_DIMENSIONS,) if has_more else ()
         came = f"a tuple of shapes {each}" if len(each) == 2 else returned.description()
         test.lose(input, expected, came, mistakes, "wrong shape or type")
     mean, variance = (np.asarray(item, dtype=np.float64) for item in items)

@@ -126,6 +126,11 @@ NOT_FINITE = Mistake(
     "root of a negative number",
     "NaN or infinity: was a root taken of a negative number, or something divided by 0?",
 )
+FOUR_DIMENSIONS = Mistake(
+    "four dimensions",
+    "the result has more dimensions than x_0; numbers of shape (B, 1, 1, 1) fit (B, C, H, W) alone, and x_0 may have "
+    "any shape (B, …)",
+)
 ARGUMENTS_CHANGED = Mistake(
     "images or schedule changed",
     "the function changes its arguments, which the training still needs; methods whose names end in _ do that, and +=",
