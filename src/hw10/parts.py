@@ -120,7 +120,7 @@ HOMEWORK = Homework(
         Part(
             "5d", "Continual learning: rehearsal", "continual.py", "update_memory",
             _experiment("continual", "rehearsal"),
-            (*_pictures("continual_rehearsal"), table_file("continual_rehearsal.csv")),
+            (*_pictures("continual_rehearsal", "continual_memory"), table_file("continual_rehearsal.csv")),
         ),
         *THEORY,
     ),
