@@ -151,7 +151,7 @@ def _matrix(axes: Axes, accuracies: Floats) -> Any:
 def _settings_picture(results: Results, settings: Sequence[float], what: str, title: str) -> bytes:
     """For each network, the accuracies in the end over `settings`; dotted where the naive method is."""
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    axes: Any = figure.subplots(1, len(NETWORKS), sharey=True)
+    axes: Any = figure.subplots(1, len(NETWORKS), sharey=True, squeeze=False)[0]
     for i, network in enumerate(NETWORKS):
         for color, (label, of) in zip(("black", "tab:blue", "tab:orange"), _curves().items(), strict=True):
             values = [of(results[network, float(each)]) for each in settings]

@@ -28,6 +28,16 @@ MISTAKES = (
         "this name is not defined; is an import missing at the top of the file?",
         (_says(r"NameError: name '(torch|nn|F|functional|math|np)' is not defined"),),
     ),
+    Mistake(
+        "no batch",
+        "a network takes a batch of images; one image is a batch of one, with a first axis of length 1",
+        (_says(r"takes a batch of images"),),
+    ),
+    Mistake(
+        "place outside",
+        "a list with n entries has the places 0, ..., n - 1; this index lies outside",
+        (_says(r"IndexError: list (assignment )?index out of range"),),
+    ),
 )
 
 

@@ -185,14 +185,21 @@ NOT_RANDOM = Mistake(
 
 
 def diagnose_kept(kept: NDArray[np.int64], lengths: Sequence[int]) -> Mistakes:
-    """The mistakes that explain what the memory held after streams of some `lengths`, (repeats, lengths, capacity)."""
+    """The mistake that explains best what the memory held after streams of some `lengths`.
+
+    Args:
+        kept: examples by their places in the stream, from 1 on, (repeats, lengths, capacity)
+    """
     repeats, _, capacity = kept.shape
+    explanations: list[tuple[float, Mistake]] = []
     counts = [np.bincount(kept[:, i].reshape(-1), minlength=n + 1)[1:] for i, n in enumerate(lengths)]
     for mistake in MISTAKES:
         for variant in mistake.variants:
-            led_to = [variant().kept(n, capacity) for n in lengths]
-            tails = [log_tail(c, repeats, p.clip(0, 1)) for c, p in zip(counts, led_to, strict=True)]
-            if min(each.min() for each in tails) > REJECTED:
-                return (mistake,)
+            led_to = [variant().kept(n, capacity).clip(0, 1) for n in lengths]
+            tails = np.concatenate([log_tail(c, repeats, p) for c, p in zip(counts, led_to, strict=True)])
+            if tails.min() > REJECTED:
+                explanations.append((tails.sum(), mistake))
+    if explanations:
+        return (max(explanations, key=lambda each: each[0])[1],)
     ordered = np.sort(kept, axis=-1)
     return (NOT_RANDOM,) if repeats > 1 and (ordered == ordered[:1]).all() else ()
