@@ -12,7 +12,7 @@ goes on where it was when the same command is given again.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # in the starter, `src` lies beside this file
+sys.path[0] = str(Path(__file__).resolve().parents[2])  # in the starter, `src` lies beside this file
 # <!-- /staff -->
 from src.grading import dependencies
 
