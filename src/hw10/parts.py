@@ -77,6 +77,9 @@ THEORY = tuple(
         ("3a", "GAN: the gradient vanishes", "generator_gradient"),
         ("3b", "GAN: the best discriminator", "optimal_discriminator"),
         ("3e", "GAN: what the generator minimises", "value_at_optimum"),
+        ("4c", "Diffusion: a product of Gaussians", "product_of_gaussians"),
+        ("4d", "Diffusion: how many steps it takes", "steps_to_noise"),
+        ("5e", "Continual learning: between two tasks", "ewc_optimum"),
     )
 )
 
@@ -110,7 +113,7 @@ HOMEWORK = Homework(
         Part("4a", "Diffusion: adding noise", "diffusion.py", "q_sample"),
         Part(
             "4b", "Diffusion: one step back", "diffusion.py", "posterior", _experiment("ddpm", "train"),
-            _pictures("ddpm", "ddpm_curves"), needs=("4a",),
+            (*_pictures("ddpm", "ddpm_curves", "ddpm_process"), table_file("ddpm.csv")), needs=("4a",),
         ),
         Part("5b", "Continual learning: Fisher information", "continual.py", "fisher_information"),
         Part(
