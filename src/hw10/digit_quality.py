@@ -19,25 +19,28 @@ SURE: Final = 0.9
 
 @dataclass(frozen=True)
 class Quality:
-    """What the classifier says of N images."""
+    """What the classifier says of some images."""
 
-    sure: float  # the share of the images which it takes for one of the digits with a probability above `SURE`
+    sure: float  # the share of those which it takes for one of the digits with a probability above `SURE`
     counts: tuple[int, ...]  # how many it takes for a 0, a 1, …, a 9
     entropy: float  # of these ten shares, in nats: log 10 = 2.303 where all are equal
-    distance: float  # of its features to those of other images: 0 where both have the same mean and covariance
+    distance: float  # of its features to those of real images: 0 where both have the same mean and covariance
 
 
 @torch.inference_mode()
-def quality(classifier: DigitClassifier, images: Tensor, real: Tensor) -> Quality:
-    """The quality of `images` (N, 1, 28, 28), measured against `real` ones (M, 1, 28, 28)."""
+def quality(classifier: DigitClassifier, images: Tensor, real: Tensor, shown: int) -> Quality:
+    """The quality of the first `shown` of `images` (N, 1, 28, 28).
+
+    The distance to `real` ones (M, 1, 28, 28) is that of all `images`: a few give no covariance.
+    """
     features = classifier.features(images)
-    probabilities = classifier.last(features).softmax(dim=1)
+    probabilities = classifier.last(features[:shown]).softmax(dim=1)
     counts = torch.bincount(probabilities.argmax(dim=1), minlength=10)
-    shares = counts[counts > 0] / len(images)
+    shares = counts[counts > 0] / counts.sum()
     return Quality(
         sure=(probabilities.amax(dim=1) > SURE).float().mean().item(),
         counts=tuple(counts.tolist()),
-        entropy=-(shares * shares.log()).sum().item(),
+        entropy=abs((shares * shares.log()).sum().item()),
         distance=frechet_distance(_float64(features), _float64(classifier.features(real))),
     )
 
