@@ -78,7 +78,9 @@ class Forger:
         forged = type(self._cls.__name__, (self._cls,), {"call": call})
         grading = Grading(HOMEWORK, Submission(SOLUTION, Path("submit"), ()), self._runner, seed=3)
         recorder = results.Recorder(lambda results: None)
-        (test,) = [each for each in results.suite([forged], grading) if each._testMethodName == self._method]
+        (test,) = [
+            each for each in results.suite([forged], grading, (forged.part,)) if each._testMethodName == self._method
+        ]
         test.run(recorder)
         return [each.details for each in recorder.finish([]).tests if results.GRADER_FAILED in each.output]
 

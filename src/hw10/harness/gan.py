@@ -117,7 +117,7 @@ def _measured(function: Callable[..., Any], g: nn.Module, d: nn.Module, x_real: 
         _gradient(g_loss, list(g.parameters())),
     )
     again = function(g, d, x_real, z)
-    values = [float(loss) for loss in (d_loss, g_loss, *(again if _are_losses(again) else returned))]
+    values = [_number(loss) for loss in (d_loss, g_loss, *(again if _are_losses(again) else returned))]
     return (*values, *gradients, done)
 
 
@@ -126,6 +126,10 @@ def _are_losses(returned: Any) -> bool:
         return loss.numel() == 1 if isinstance(loss, Tensor) else type(loss) in (int, float)
 
     return type(returned) in (tuple, list) and len(returned) == 2 and all(map(is_number, returned))
+
+
+def _number(loss: Tensor | float) -> float:
+    return float(loss.item() if isinstance(loss, Tensor) else loss)
 
 
 def _done_to(parameters: Sequence[Tensor], before: Sequence[Tensor]) -> int:
