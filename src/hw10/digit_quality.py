@@ -28,8 +28,8 @@ class Quality:
 
 
 @torch.inference_mode()
-def quality(classifier: DigitClassifier, images: Tensor, real: Tensor, shown: int) -> Quality:
-    """The quality of the first `shown` of `images` (N, 1, 28, 28).
+def quality(classifier: DigitClassifier, images: Tensor, real: Tensor, shown: int | None = None) -> Quality:
+    """The quality of the first `shown` of `images` (N, 1, 28, 28), or of all.
 
     The distance to `real` ones (M, 1, 28, 28) is that of all `images`: a few give no covariance.
     """
