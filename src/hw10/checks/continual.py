@@ -16,26 +16,29 @@ from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw10.checks.base import Floats, HW10Test, arrays
 from src.hw10.counts import log_tail
-from src.hw10.hints.continual import (
-    ARGUMENTS_CHANGED,
-    GRADIENT_PARTLY_CUT,
+from src.hw10.hints.fisher import (
     KEEPS_A_GRAPH,
     MODEL_SPOILED,
-    NO_GRADIENT_OF_PENALTY,
-    NOT_SUMMED,
+    NOT_ALL_TENSORS,
     STALE_GRADIENTS,
     FisherCase,
-    PenaltyCase,
     diagnose_fisher,
-    diagnose_penalty,
     diagnose_shapes,
     is_close,
     right_fisher,
+)
+from src.hw10.hints.penalty import (
+    ARGUMENTS_CHANGED,
+    GRADIENT_PARTLY_CUT,
+    NO_GRADIENT_OF_PENALTY,
+    NOT_SUMMED,
+    PenaltyCase,
+    diagnose_penalty,
     right_gradients,
     right_penalty,
 )
-from src.hw10.hints.prompting import NO_RESULT
 from src.hw10.hints.reservoir import BEYOND_CAPACITY, NOT_EXAMPLES, NOT_FULL, NOT_IN_PLACE, diagnose_kept
+from src.hw10.hints.shared import NO_RESULT
 from src.hw10.small_classifier import SmallClassifier
 
 FILE = "continual.py"
@@ -90,8 +93,8 @@ class MemoryTest(HW10Test):
     @weight(1)
     def test_uniform(self) -> None:
         """Keeps each example with the probability capacity / seen"""
-        capacity = int(self.rng.integers(3, 6))
-        check_streams(self, capacity, 3000, (capacity + 1, 2 * capacity, 4 * capacity))
+        capacity = int(self.rng.integers(4, 7))
+        check_streams(self, capacity, 3000, (capacity + 1, 2 * capacity, 3 * capacity))
 
 
 # --- 5b ---
@@ -156,8 +159,8 @@ def _lose_for_shapes(
     if returned.kind == "several" and values and all(isinstance(each, np.ndarray) for each in values):
         got = [each.shape for each in values if isinstance(each, np.ndarray)]
         test.lose(input, expected, f"shapes {_listed(got)}", diagnose_shapes(got, case), "wrong shapes")
-    mistakes: Mistakes = (NO_RESULT,) if returned.is_nothing else ()
-    test.lose(input, expected, returned.description(), mistakes, "the result is not a list of tensors")
+    mistake = NO_RESULT if returned.is_nothing else NOT_ALL_TENSORS
+    test.lose(input, expected, returned.description(), (mistake,), "the result is not a list of tensors")
 
 
 def _listed(shapes: Sequence[Shape], at_most: int = 6) -> str:
@@ -308,6 +311,9 @@ def _streams(test: HW10Test, capacity: int, repeats: int, lengths: Sequence[int]
     if most > capacity:
         got = f"{most} after {odd} of them"
         test.lose(input, f"at most {capacity} examples in the memory", got, (BEYOND_CAPACITY,), "the memory grows")
+    if odd or kept.min() < 0 or kept.max() > max(lengths):
+        got = f"something else, or one of them twice, after {odd} of them"
+        test.lose(input, "examples of the stream, each once", got, (NOT_EXAMPLES,), "not the examples are kept")
     sizes, full = (kept != 0).sum(axis=2), np.minimum(lengths, capacity)
     if (sizes != full).any():
         stream, i = np.argwhere(sizes != full)[0]
@@ -315,7 +321,4 @@ def _streams(test: HW10Test, capacity: int, repeats: int, lengths: Sequence[int]
         got = f"{sizes[stream, i]}" + (", and a list is returned" if returns_list else "")
         expected = f"{full[i]} examples in the memory after {lengths[i]} of them"
         test.lose(input, expected, got, (mistake,), "the memory holds too few examples")
-    if odd or kept.min() < 0 or kept.max() > max(lengths):
-        got = f"something else, or one of them twice, after {odd} of them"
-        test.lose(input, "examples of the stream, each once", got, (NOT_EXAMPLES,), "not the examples are kept")
     return kept

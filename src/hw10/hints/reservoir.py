@@ -155,6 +155,7 @@ MISTAKES = (
         "a new example gets in with another probability than capacity / seen",
         (
             lambda: Rule(lambda step: 1 / step.seen, _any),
+            lambda: Rule(lambda step: 1 / step.seen, _first),
             lambda: Rule(lambda step: 1 - step.capacity / step.seen, _any),
             lambda: Rule(lambda step: (step.capacity / step.seen) ** 2, _any),
             lambda: Rule(lambda step: math.sqrt(step.capacity / step.seen), _any),
@@ -177,6 +178,14 @@ NOT_FULL = Mistake(
 NOT_EXAMPLES = Mistake(
     "not examples",
     "the memory holds something else than the examples, or one of them twice; put in `example` as it is, once",
+)
+EARLY_TOO_OFTEN = Mistake(
+    "early too often",
+    "early examples are kept too often, late ones too rarely; with which probability does the newest one get in?",
+)
+LATE_TOO_OFTEN = Mistake(
+    "late too often",
+    "late examples are kept too often, early ones too rarely; with which probability does the newest one get in?",
 )
 NOT_RANDOM = Mistake(
     "not random",
@@ -202,4 +211,15 @@ def diagnose_kept(kept: NDArray[np.int64], lengths: Sequence[int]) -> Mistakes:
     if explanations:
         return (max(explanations, key=lambda each: each[0])[1],)
     ordered = np.sort(kept, axis=-1)
-    return (NOT_RANDOM,) if repeats > 1 and (ordered == ordered[:1]).all() else ()
+    if repeats > 1 and (ordered == ordered[:1]).all():
+        return (NOT_RANDOM,)
+    return _trend(counts[-1], repeats * capacity)
+
+
+def _trend(counts: NDArray[np.int64], kept: int) -> Mistakes:
+    """What can be said of how often each example of a stream is kept, where no known rule explains it."""
+    half = len(counts) // 2
+    early, late = counts[:half].sum(), counts[-half:].sum()
+    if max(log_tail([early, late], kept, half / len(counts))) > REJECTED:
+        return ()
+    return (EARLY_TOO_OFTEN,) if early > late else (LATE_TOO_OFTEN,)

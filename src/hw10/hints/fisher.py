@@ -1,4 +1,4 @@
-"""Mistakes in EWC: the Fisher information (5b) and the penalty (5c). Rehearsal: reservoir.py."""
+"""Mistakes in the Fisher information, 5b."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,6 @@ def is_close(got: Sequence[Floats], right: Sequence[Floats]) -> bool:
         a.shape == b.shape and np.allclose(a, b, rtol=3e-4, atol=3e-5 * np.abs(b).max(initial=0), equal_nan=True)
         for a, b in zip(got, right, strict=True)
     )
-
-
-# --- 5b: the Fisher information ---
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,11 @@ OTHER_FUNCTIONS = (
         (_of_softmax_twice,),
     ),
     Mistake(
+        "parameters for gradients",
+        "these are made of the parameters themselves, not of gradients",
+        (lambda case, _: [np.broadcast_to(each, (len(case.images), *each.shape)) for each in case.model.weights],),
+    ),
+    Mistake(
         "favourite classes",
         "the labels are not used: these are gradients for the model's favourite class of each image",
         (_of_favourites,),
@@ -130,6 +132,15 @@ COMBINATIONS = (
         ),
     ),
     Mistake(
+        "other power of gradients",
+        "the gradients are taken to another power than 2",
+        (
+            _each(lambda g: (g**3).mean(axis=0)),
+            _each(lambda g: (g**4).mean(axis=0)),
+            _each(lambda g: (g**-2).mean(axis=0)),
+        ),
+    ),
+    Mistake(
         "square root",
         "this is the square root of F; leave the squares as they are",
         (_each(lambda g: np.sqrt(_mean_of_squares(g))), _each(lambda g: np.sqrt((g**2).sum(axis=0)))),
@@ -158,6 +169,13 @@ COMBINATIONS = (
         ),
     ),
 )
+# What the numbers have in common, where no other mistake explains them.
+NO_NUMBERS = Mistake("no numbers", "there are NaN or infinity among these; is something divided by 0?")
+ALL_EQUAL = Mistake("all equal", "all entries are the same number; no gradient can be seen in them")
+OFFSET = Mistake("offset", "the same number is added to all entries; where does it come from?")
+WHOLE = Mistake("whole numbers", "these are whole numbers: `//` rounds down, `/` does not")
+NEGATIVE = Mistake("negative entries", "some entries are negative; a mean of squares never is")
+
 STALE_GRADIENTS = Mistake(
     "stale gradients",
     "gradients that training has stored in the model are added to those of the examples; clear them before you begin",
@@ -199,11 +217,30 @@ def diagnose_fisher(got: Sequence[Floats], case: FisherCase) -> Mistakes:
     functions = [((), _of_log_p), *(((m,), step) for m in OTHER_FUNCTIONS for step in m.variants)]
     combinations = [((), _each(_mean_of_squares)), *(((m,), step) for m in COMBINATIONS for step in m.variants)]
     ways = [((*a, *b), first, second) for a, first in functions for b, second in combinations]
+    multiples: list[Mistakes] = [(ONE_FACTOR,)] if _are_multiples(got, right) else []
     for mistakes, first, second in sorted(ways[1:], key=lambda way: len(way[0])):
         led_to = second(case, first(case, None))
         if is_close(got, led_to) and not is_close(led_to, right):
             return mistakes
-    return (ONE_FACTOR,) if _factor(got, right) else ()
+        if len(mistakes) == 1 and _are_multiples(got, led_to):
+            multiples.append((*mistakes, ONE_FACTOR))
+    return multiples[0] if multiples else _in_common(got, right)
+
+
+def _in_common(got: Sequence[Floats], right: Sequence[Floats]) -> Mistakes:
+    of_got, of_right = _flat(got), _flat(right)
+    patterns = (
+        (not np.isfinite(of_got).all(), NO_NUMBERS),
+        (np.ptp(of_got) == 0, ALL_EQUAL),
+        (np.ptp(of_got - of_right) < 1e-5 * np.abs(of_got).max(), OFFSET),
+        ((of_got == of_got.round()).all(), WHOLE),
+        ((of_got < 0).any(), NEGATIVE),
+    )
+    return tuple(mistake for applies, mistake in patterns if applies)[:1]
+
+
+def _flat(tensors: Sequence[Floats]) -> Floats:
+    return np.concatenate([each.reshape(-1) for each in tensors])
 
 
 def diagnose_shapes(shapes: Sequence[tuple[int, ...]], case: FisherCase) -> Mistakes:
@@ -214,160 +251,9 @@ def diagnose_shapes(shapes: Sequence[tuple[int, ...]], case: FisherCase) -> Mist
     return (NOT_ALL_TENSORS,) if len(shapes) != len(right) else ()
 
 
-def _factor(got: Sequence[Floats], right: Sequence[Floats]) -> bool:
-    """Whether all entries are the same multiple of what is right."""
-    of_got, of_right = (np.concatenate([each.reshape(-1) for each in values]) for values in (got, right))
-    factor = of_got[np.argmax(of_right)] / of_right.max()
-    return bool(factor and np.isfinite(factor)) and is_close([of_got / factor], [of_right])
-
-
-# --- 5c: the penalty ---
-
-
-@dataclass(frozen=True)
-class PenaltyCase:
-    """Parameters, what they were, and the Fisher information."""
-
-    parameters: Tensors
-    anchors: Tensors
-    fisher: Tensors
-
-    def terms(self, function: Callable[[Floats, Floats, Floats], Floats]) -> Tensors:
-        """A function of θ, θ* and F, for each tensor."""
-        given = zip(self.parameters, self.anchors, self.fisher, strict=True)
-        return [np.asarray(function(*each)) for each in given]
-
-    def sum(self, function: Callable[[Floats, Floats, Floats], Floats]) -> float:
-        """The sum of all entries of `terms`."""
-        return float(sum(each.sum() for each in self.terms(function)))
-
-
-def _term(theta: Floats, anchor: Floats, fisher: Floats) -> Floats:
-    return np.asarray(fisher * (theta - anchor) ** 2)
-
-
-def _counts(case: PenaltyCase) -> list[int]:
-    return [each.size for each in case.fisher]
-
-
-# Each variant leads to twice the penalty, if the factor ½ is right.
-PENALTIES = (
-    Mistake(
-        "mean for the sum",
-        "this is a mean; the penalty is a sum over all entries, however many there are",
-        (
-            lambda case: case.sum(_term) / sum(_counts(case)),
-            lambda case: sum(each.mean() for each in case.terms(_term)),
-            lambda case: sum(each.mean() for each in case.terms(_term)) / len(case.fisher),
-            lambda case: case.sum(_term) / len(case.fisher),
-        ),
-    ),
-    Mistake(
-        "distance not squared",
-        "the distance from the anchor is not squared",
-        (
-            lambda case: case.sum(lambda p, a, f: f * np.abs(p - a)),
-            lambda case: case.sum(lambda p, a, f: f * (p - a)),
-            lambda case: case.sum(lambda p, a, f: f * (a - p)),
-        ),
-    ),
-    Mistake(
-        "one tensor",
-        "only one of the tensors counts; the sum runs over all of them, so does the loop add up, and run to its end?",
-        (lambda case: case.terms(_term)[0].sum(), lambda case: case.terms(_term)[-1].sum()),
-    ),
-    Mistake(
-        "Fisher unused",
-        "the Fisher information plays no part in this, so all parameters are held equally tight",
-        (lambda case: case.sum(lambda p, a, f: (p - a) ** 2),),
-    ),
-    Mistake(
-        "other power of Fisher",
-        "F must appear as it is: it has been squared, rooted or divided by here",
-        (
-            lambda case: case.sum(lambda p, a, f: f**2 * (p - a) ** 2),
-            lambda case: case.sum(lambda p, a, f: np.sqrt(f) * (p - a) ** 2),
-            lambda case: case.sum(lambda p, a, f: (p - a) ** 2 / f),
-        ),
-    ),
-    Mistake(
-        "anchors unused",
-        "this pulls the parameters to 0; the penalty is about their distance from the anchors",
-        (lambda case: case.sum(lambda p, a, f: f * p**2),),
-    ),
-    Mistake(
-        "difference of squares",
-        "θ² - θ*² is not (θ - θ*)²: take the difference first",
-        (
-            lambda case: case.sum(lambda p, a, f: f * (p**2 - a**2)),
-            lambda case: case.sum(lambda p, a, f: f * (p + a) ** 2),
-        ),
-    ),
-    Mistake(
-        "root of the sum",
-        "a square root was taken, as in a norm; the penalty is the sum of squares itself",
-        (
-            lambda case: np.sqrt(case.sum(_term)),
-            lambda case: sum(np.sqrt(each.sum()) for each in case.terms(_term)),
-        ),
-    ),
-    Mistake(
-        "penalty below zero",
-        "the sign is flipped: this would reward forgetting",
-        (lambda case: -case.sum(_term),),
-    ),
-)
-HALF = Mistake(
-    "factor one half",
-    "the factor ½ is missing, or is there twice; it belongs to the penalty once, and λ is the caller's",
-)
-NO_GRADIENT_OF_PENALTY = Mistake(
-    "penalty without gradient",
-    "no gradient flows through the penalty, so it would change nothing in training; no `.item()`, `.detach()`, `.data` "
-    "or `torch.no_grad()` on the way from the parameters",
-)
-GRADIENT_PARTLY_CUT = Mistake(
-    "gradient partly cut",
-    "the value is right, but not its gradient: it is cut off from some of the parameters, or from one of two factors",
-)
-NOT_SUMMED = Mistake(
-    "penalty not summed", "there is a number for each entry; add up all of them to a scalar, over all tensors"
-)
-ARGUMENTS_CHANGED = Mistake(
-    "arguments changed",
-    "this call has changed the parameters, the anchors or the Fisher information; the next step needs them unchanged",
-)
-
-
-def right_penalty(case: PenaltyCase) -> float:
-    """The penalty, by its definition."""
-    return case.sum(_term) / 2
-
-
-def right_gradients(case: PenaltyCase) -> Tensors:
-    """F (θ - θ*), the penalty's derivatives by the parameters."""
-    return case.terms(lambda p, a, f: f * (p - a))
-
-
-@np.errstate(all="ignore")
-def diagnose_penalty(got: Sequence[float], cases: Sequence[PenaltyCase]) -> Mistakes:
-    """The mistakes that explain all values `got`, one a case; empty if they are right, or nothing known fits."""
-    right = [right_penalty(case) for case in cases]
-    if _same(got, right):
-        return ()
-    for wrong in (2.0, 0.5):
-        if _same(got, [wrong * value for value in right]):
-            return (HALF,)
-    for mistake in PENALTIES:
-        for variant in mistake.variants:
-            doubled = np.array([float(variant(case)) for case in cases])
-            if _same(got, doubled / 2):
-                return (mistake,)
-            if _same(got, doubled):
-                return (mistake, HALF)
-    return ()
-
-
-def _same(got: Sequence[float] | Floats, expected: Sequence[float] | Floats) -> bool:
-    """Whether these are the same numbers; float32 sums of so few terms are off by 1e-6."""
-    return bool(np.allclose(got, expected, rtol=1e-4, atol=0))
+def _are_multiples(got: Sequence[Floats], values: Sequence[Floats]) -> bool:
+    """Whether all entries are the same multiple of `values`."""
+    of_got, of_values = _flat(got), _flat(values)
+    largest = np.argmax(np.abs(of_values))
+    factor = of_got[largest] / of_values[largest]
+    return bool(factor and np.isfinite(factor)) and is_close([of_got / factor], [of_values])
