@@ -95,7 +95,7 @@ class HiddenSampleTest(HW10Test):
     @HIDDEN
     def test_distribution(self) -> None:
         """Draws from N(m, diag(v)) for other shapes: one image, one latent variable, few and many (hidden)"""
-        for batch, size in ((1, 4000), (4000, 1), (7, 3), (300, 64)):
+        for batch, size in ((300, 64), (4000, 1), (1, 400), (7, 3)):
             vae.check_samples(self, batch, size)
 
     @number("2a.4")
@@ -117,7 +117,7 @@ class HiddenElboTest(HW10Test):
     @HIDDEN
     def test_values(self) -> None:
         """Is the average for other sizes of the batch and of z (hidden)"""
-        for batch, latents in ((1, 5), (6, 1), (3, 40), (150, 64)):
+        for batch, latents in ((150, 64), (1, 5), (6, 1), (3, 40)):
             vae.check_values(self, batch, latents)
 
     @number("2b.4")

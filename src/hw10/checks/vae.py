@@ -23,12 +23,13 @@ from src.hw10.hints.gaussian import (
     NO_GRADIENT,
     NO_GRADIENT_BY_MEAN,
     NO_GRADIENT_BY_VARIANCE,
+    OTHER_SHAPE,
     SampleCase,
     diagnose_sample,
 )
 from src.hw10.hints.shared import NO_RESULT
 from src.hw10.mnist import PIXELS
-from src.hw10.noise import Floats, faults
+from src.hw10.noise import Floats
 
 FILE = "vae.py"
 Float32 = NDArray[np.float32]
@@ -106,6 +107,7 @@ def _sample(test: HW10Test, input: str, returned: Returned, shape: tuple[int, ..
         or value.shape != shape
     ):
         mistakes: Mistakes = (NO_RESULT,) if returned.is_nothing else ()
+        mistakes = (OTHER_SHAPE,) if isinstance(value, np.ndarray) and value.shape != shape else mistakes
         expected = f"a tensor of floats of shape {shape}"
         test.lose(input, expected, returned.description(), mistakes, "the result is not a tensor of that shape")
     return np.asarray(value, np.float64)
@@ -115,7 +117,7 @@ def _judge(test: HW10Test, input: str, case: SampleCase) -> None:
     """Lose the points where the samples of `case` do not look like those of N(m, diag(v)); else leave a chart."""
     noise = case.noise
     chart = _chart(noise)
-    wrong = faults(noise, case.other_noise)
+    wrong = case.faults_of(noise)
     if wrong:
         expected = "(sample - m) / √v to be independent draws from N(0, 1): mean 0, standard deviation 1"
         got = f"{numbers(noise)}: mean {noise.mean():.3g}, standard deviation {noise.std():.3g}; not right: "
@@ -143,6 +145,7 @@ def check_sample_gradient(test: HW10Test, batch: int, size: int) -> None:
     if len(returned.items) != 3:
         _sample(test, input, returned, m.shape)
     z, by_m, by_v = (_of_shape(item, m.shape) for item in returned.items)
+    by_m, by_v = (None if each is None or not each.any() else each for each in (by_m, by_v))
     if by_m is None or by_v is None:
         both = by_m is None and by_v is None
         which, mistake = ("m", NO_GRADIENT_BY_MEAN) if by_m is None else ("v", NO_GRADIENT_BY_VARIANCE)
@@ -199,7 +202,7 @@ def _measured(test: HW10Test, batch: int, latents: int) -> tuple[str, ElboCase, 
     """How the call is described, what is known about it, the decoder's weights, and what was returned."""
     rng, shape = test.rng, (batch, latents)
     x = (rng.random((batch, PIXELS)) < 0.3).astype(np.float32)
-    to_mean, to_log_variance = rng.normal(0, [[[0.06]], [[0.04]]], (2, PIXELS, latents)).astype(np.float32)
+    to_mean, to_log_variance = rng.normal(0, [[[0.06]], [[0.07]]], (2, PIXELS, latents)).astype(np.float32)
     to_logits = rng.normal(0, 1 / math.sqrt(latents), (latents, PIXELS)).astype(np.float32)
     m, v = x.astype(np.float64) @ to_mean, np.exp(x.astype(np.float64) @ to_log_variance)
     z = (m + np.sqrt(v) * rng.standard_normal(shape)).astype(np.float32)

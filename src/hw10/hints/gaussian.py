@@ -24,6 +24,13 @@ class SampleCase:
         """What was added to the means, in standard deviations."""
         return np.asarray((self.z - self.m) / np.sqrt(self.v))
 
+    def faults_of(self, noise: Floats) -> list[str]:
+        """How `noise`, of the samples' shape, is wrong: as it is, or where variances are small or large."""
+        found = faults(noise, self.other_noise)
+        halves = (noise[self.v <= np.median(self.v)], noise[self.v > np.median(self.v)])
+        is_uneven = any(each.size and "variance" in faults(each[:, None]) for each in halves)
+        return [*found, "scale"] if is_uneven and not found else found
+
 
 # --- where the noise itself is right, each variant recovers it from a case ---
 
@@ -128,8 +135,17 @@ OFFSET = Mistake(
     "the noise is normal, but its mean is not 0",
     (lambda noise: noise.size >= 1000 and not faults(noise - noise.mean()),),
 )
-PATTERNS = (NO_NOISE, ONE_NUMBER, SHARED_BY_BATCH, SHARED_BY_ROW, UNIFORM, POSITIVE, FACTOR, OFFSET)
+SHARP = (NO_NOISE, ONE_NUMBER, SHARED_BY_BATCH, SHARED_BY_ROW, UNIFORM, POSITIVE)  # nothing else looks like these
+PATTERNS = (*SHARP, FACTOR, OFFSET)
 
+NOT_NORMAL = Mistake(
+    "noise not normal",
+    "mean and variance of the noise are right, but its distribution is not normal",
+)
+OTHER_SHAPE = Mistake(
+    "shape of the sample",
+    "the sample must have the shape of m: one number for each mean",
+)
 REPEATED = Mistake(
     "same noise every time",
     "two calls got the same noise; the seed belongs to the program that calls this, not into the function",
@@ -156,19 +172,20 @@ def diagnose_sample(case: SampleCase) -> Mistakes:
     """The mistakes that explain the samples of a case; empty if nothing known does, or nothing is wrong."""
     if not np.isfinite(case.z).all():
         return (SAMPLE_NOT_FINITE,)
-    wrong = faults(case.noise, case.other_noise)
+    wrong = case.faults_of(case.noise)
     if wrong == ["repeated"]:
         return (REPEATED,)
-    return next(_explanations(case), ()) if wrong else ()
+    otherwise = (NOT_NORMAL,) if wrong == ["distribution"] else ()
+    return next(_explanations(case), otherwise) if wrong else ()
 
 
 def _explanations(case: SampleCase) -> Iterator[Mistakes]:
     """Single mistakes first. A handful of numbers looks like noise however it is scaled, so it is not judged."""
     scaled = [(mistake, _clean(variant, case)) for mistake in SCALES for variant in mistake.variants]
     if case.z.size >= 1000:
-        yield from ((mistake,) for mistake, noise in scaled if not faults(noise))
+        yield from ((mistake,) for mistake, noise in scaled if not case.faults_of(noise))
     yield from ((pattern,) for pattern in PATTERNS if pattern.variants[0](case.noise))
-    for (mistake, noise), pattern in itertools.product(scaled, PATTERNS):
+    for (mistake, noise), pattern in itertools.product(scaled, SHARP):
         if np.isfinite(noise).all() and pattern.variants[0](noise):
             yield mistake, pattern
 
