@@ -112,7 +112,7 @@ def train(run: Run) -> Mapping[str, bytes]:
     _try_out(sample, posterior, images[:DIGITS])
     state: dict[str, Stateful] = {"network": model.network, "average": model.average, "adam": model.adam}
     with run.loop("ddpm", FILE, training.iterations, state) as loop:
-        fit(model, sample, images, held_out, loop, training.iterations, training.batch_size)
+        fit(model, sample, images, held_out[:DIGITS], loop, training.iterations, training.batch_size)
         run.start_from(run.seed)
         steps = run.progress(range(STEPS - 1, -1, -1), "drawing", "step")
         path = draw(model, posterior, DIGITS, run.device, steps)
