@@ -1,23 +1,22 @@
-"""The network of the diffusion model: a small U-Net with attention, after Ho, Jain and Abbeel, "Denoising diffusion
-probabilistic models", 2020, on images whose 2 × 2 pixels are taken as channels. That makes it fast enough for a CPU.
+"""The network of the diffusion model: a small U-Net, after Ho, Jain and Abbeel, "Denoising diffusion probabilistic
+models", 2020. It takes each 2 × 2 pixels as four channels, which makes it fast enough for a CPU.
 """
 
-import math
 from typing import Final
 
 import torch
 from torch import LongTensor, Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle, scaled_dot_product_attention, silu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 WIDE: Final = 32  # channels at 14 × 14
 DEEP: Final = 64  # channels at 7 × 7
 TIME: Final = 64  # numbers that tell the layers which step it is
 WAVES: Final = 16
-GROUPS, HEADS = 8, 4
+GROUPS: Final = 8
 
 
 class Denoiser(nn.Module):
-    """Noisy images (B, 1, 28, 28) and the step of each (B,) → as many numbers (B, 1, 28, 28), a guess of what is asked.
+    """Noisy images (B, 1, 28, 28) and the step of each (B,) → a guess of the images without noise (B, 1, 28, 28).
 
     Args:
         steps: T; the steps go from 0 to T - 1
@@ -32,8 +31,7 @@ class Denoiser(nn.Module):
         self.first = nn.Conv2d(4, wide, 3, padding=1)
         self.before = Block(wide)
         self.down = nn.Conv2d(wide, deep, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(Block(deep) for _ in range(3))
-        self.attentions = nn.ModuleList(Attention(deep) for _ in range(2))
+        self.blocks = nn.ModuleList(Block(deep) for _ in range(2))
         self.up = nn.ConvTranspose2d(deep, wide, 2, stride=2)
         self.join = nn.Conv2d(2 * wide, wide, 1)
         self.after = Block(wide)
@@ -43,9 +41,9 @@ class Denoiser(nn.Module):
         angles = (t[:, None] + 1) * self.frequencies
         time = self.time(torch.cat((angles.sin(), angles.cos()), dim=1))  # (B, TIME)
         wide = self.before(self.first(pixel_unshuffle(images, 2)), time)  # (B, WIDE, 14, 14)
-        deep = self.blocks[0](self.down(wide), time)  # (B, DEEP, 7, 7)
-        for attention, block in zip(self.attentions, self.blocks[1:], strict=True):
-            deep = block(attention(deep), time)
+        deep = self.down(wide)  # (B, DEEP, 7, 7)
+        for block in self.blocks:
+            deep = block(deep, time)
         joined = self.join(torch.cat((self.up(deep), wide), dim=1))  # (B, WIDE, 14, 14)
         return pixel_shuffle(self.last(self.after(joined, time)), 2)
 
@@ -65,25 +63,6 @@ class Block(nn.Module):
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
         inner = self.norm_2(self.conv_1(silu(self.norm_1(x)))) * (1 + scale) + shift
         change: Tensor = self.conv_2(silu(inner))
-        return x + change
-
-
-class Attention(nn.Module):
-    """Each of the 7 × 7 places looks at all others, beside a shortcut: strokes must meet across the image."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, channels)
-        self.places = nn.Parameter(torch.randn(channels, 7, 7) / math.sqrt(channels))
-        self.queries_keys_values = nn.Conv2d(channels, 3 * channels, 1)
-        self.last = nn.Conv2d(channels, channels, 1)
-        _start_at_0(self.last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mixed = self.queries_keys_values(self.norm(x) + self.places)  # (B, 3 C, 7, 7)
-        split = mixed.unflatten(1, (3, HEADS, -1)).flatten(4).transpose(3, 4)  # (B, 3, HEADS, 49, C / HEADS)
-        seen = scaled_dot_product_attention(*split.unbind(dim=1))  # (B, HEADS, 49, C / HEADS)
-        change: Tensor = self.last(seen.transpose(2, 3).reshape(x.shape))
         return x + change
 
 
