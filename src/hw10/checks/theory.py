@@ -28,8 +28,7 @@ class GeneratorGradientTest(HW10Test):
 
         def instance(rng: np.random.Generator) -> Instance:
             logits = rng.uniform(-5, 5, 4)
-            slopes = [(loss(logits + STEP) - loss(logits - STEP)) / (2 * STEP) for loss in (_minimax, _nonsaturating)]
-            return Instance({"logit": logits}, np.array(slopes), logits)
+            return Instance({"logit": logits}, slopes(logits), logits)
 
         check_result(self, "generator_gradient", instance, theory.GRADIENT_MISTAKES)
 
@@ -45,7 +44,7 @@ class DiscriminatorTest(HW10Test):
         """D* of each image, as a search says"""
 
         def instance(rng: np.random.Generator) -> Instance:
-            case = _two_distributions(rng)
+            case = two_distributions(rng)
             return Instance({"p_data": case.data, "p_model": case.model}, best_discriminator(case), case)
 
         check_result(self, "optimal_discriminator", instance, theory.DISCRIMINATOR_MISTAKES)
@@ -62,12 +61,17 @@ class ValueTest(HW10Test):
         """V(G, D*), as adding up both expectations says"""
 
         def instance(rng: np.random.Generator) -> Instance:
-            case = _two_distributions(rng)
+            case = two_distributions(rng)
             d = best_discriminator(case)
             value = math.fsum(case.data * np.log(d)) + math.fsum(case.model * np.log1p(-d))
             return Instance({"p_data": case.data, "p_model": case.model}, value, case)
 
         check_result(self, "value_at_optimum", instance, theory.VALUE_MISTAKES)
+
+
+def slopes(logits: Floats) -> Floats:
+    """Those of both losses of the generator at the logits (N,), by finite differences, (2, N)."""
+    return np.array([(loss(logits + STEP) - loss(logits - STEP)) / (2 * STEP) for loss in (_minimax, _nonsaturating)])
 
 
 def _minimax(logits: Floats) -> Floats:
@@ -78,7 +82,7 @@ def _nonsaturating(logits: Floats) -> Floats:
     return np.array([-math.log(1 / (1 + math.exp(-h))) for h in logits])
 
 
-def _two_distributions(rng: np.random.Generator) -> TwoDistributions:
+def two_distributions(rng: np.random.Generator) -> TwoDistributions:
     """Two random distributions over a few images; no probability is tiny."""
     weights = rng.uniform(0.2, 2.0, (2, int(rng.integers(3, 6))))
     data, model = weights / weights.sum(axis=1, keepdims=True)
