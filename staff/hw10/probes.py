@@ -26,6 +26,7 @@ def probes() -> Iterator[Probe]:
     yield from _of_diffusion(generator)
     yield from _of_continual(generator)
     yield from _of_memory()
+    yield from _of_theory(generator)
 
 
 def _answer(part: str) -> Callable[..., Any]:
@@ -184,3 +185,16 @@ def _of_memory() -> Iterator[Probe]:
         return was_kept
 
     yield Probe("5d", (memory, "second", 2, 3), is_right)
+
+
+def _of_theory(generator: torch.Generator) -> Iterator[Probe]:
+    """The results that are no single number, or depend on several arguments."""
+    logit, weights = torch.randn(4, generator=generator), torch.rand(2, 4, generator=generator) + 0.2
+    p_data, p_model = weights / weights.sum(dim=1, keepdim=True)
+    theta_a, theta_b = torch.randn(2, 4, generator=generator)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "3a": (logit,), "3b": (p_data, p_model), "3e": (p_data, p_model), "4c": (0.7, 1.9, -1.2, 0.6),
+        "4d": (0.03, 0.02), "5e": (theta_a, p_data, theta_b, p_model, 1.7),
+    }  # fmt: skip
+    for part, given in arguments.items():
+        yield from _each_kind(part, _close_to(_answer(part)(*given)), *given)
