@@ -1,6 +1,5 @@
 """What goes out: the starter holds no answers, and Gradescope's package grades."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,28 +14,18 @@ from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
 from staff import release
 from tests.answers import FULL, POINTS, SOLUTION, graded, points
+from tests.released import assert_documented_format, extracted, on_gradescope, on_gradescope_after_setup, released
 
 VISIBLE = {number: POINTS[number].visible for number in HOMEWORK.numbers}
 HIDDEN_TESTS = ROOT / "staff" / "hw1" / "hidden_tests.py"
 STARTER_ZIP = HOMEWORK.starter_name
 HIDDEN_LINE = next(line for line in HIDDEN_TESTS.read_text(encoding="utf-8").splitlines() if "TableModel(13" in line)
 IGNORED = shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", ".*_cache", "*.zip")
-STATUSES, VISIBILITIES = {"passed", "failed"}, {"visible", "hidden", "after_due_date", "after_published"}
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("release") / "dist"
-    subprocess.run([sys.executable, "-m", "staff.release", "--out", out], cwd=ROOT, check=True)
-    return out
-
-
-def extracted(path: Path, into: Path) -> Path:
-    """Unzip as a person's tool would: with the files' modes."""
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            os.chmod(archive.extract(info, into), (info.external_attr >> 16) & 0o777 or 0o644)
-    return into
+    return released(tmp_path_factory.mktemp("release") / "dist", ROOT)
 
 
 def test_the_starter_is_the_tree_without_staff(dist, tmp_path):
@@ -143,52 +132,8 @@ def test_stale_or_wrong_pieces_stop_the_release(tmp_path, file, old, new, says):
 
 @pytest.fixture
 def gradescope(dist, tmp_path) -> Path:
-    """Gradescope's folders, as after setup.sh; the virtual environment is this one."""
-    extracted(dist / "autograder.zip", tmp_path / "source")
-    (tmp_path / "venv" / "bin").mkdir(parents=True)
-    (tmp_path / "venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (tmp_path / "venv" / "bin" / "python").chmod(0o755)
-    return tmp_path
+    return on_gradescope_after_setup(dist / "autograder.zip", tmp_path)
 
-
-def on_gradescope(root: Path, upload: Path) -> dict:
-    extracted(upload, root / "submission")
-    command = ["bash", root / "source" / "run_autograder"]
-    subprocess.run(command, env=os.environ | {"AUTOGRADER_ROOT": str(root)}, check=True, cwd=root)
-    return json.loads((root / "results" / "results.json").read_text())
-
-
-def assert_documented_format(results: dict) -> None:
-    """The keys, types and values of Gradescope's documentation."""
-    assert isinstance(results["score"], (int, float))
-    assert isinstance(results["execution_time"], (int, float))
-    assert isinstance(results["output"], str)
-    assert set(results) <= {
-        "score",
-        "execution_time",
-        "output",
-        "output_format",
-        "visibility",
-        "stdout_visibility",
-        "tests",
-        "extra_data",
-    }
-    for test in results["tests"]:
-        assert set(test) <= {
-            "score",
-            "max_score",
-            "status",
-            "name",
-            "number",
-            "output",
-            "visibility",
-            "tags",
-            "output_format",
-        }
-        assert test["status"] in STATUSES
-        assert test.get("visibility", "visible") in VISIBILITIES
-        assert 0 <= test["score"] <= test["max_score"]
-        assert all(isinstance(test[key], str) for key in ("name", "number"))
 
 
 def test_gradescope_gives_all_points_to_a_packed_submission(gradescope, tmp_path):
