@@ -135,7 +135,6 @@ def gradescope(dist, tmp_path) -> Path:
     return on_gradescope_after_setup(dist / "autograder.zip", tmp_path)
 
 
-
 def test_gradescope_gives_all_points_to_a_packed_submission(gradescope, tmp_path):
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=IGNORED)

@@ -58,7 +58,15 @@ def filled(folder: Path) -> Path:
 @pytest.mark.slow
 def test_the_starter_has_the_homework_at_its_top(starter):
     names = {path.relative_to(starter).as_posix() for path in starter.rglob("*") if path.is_file()}
-    top = {"experiment.py", "grader.py", "config.yml", "README.md", "make_submission.sh", "Makefile", ".vscode/launch.json"}
+    top = {
+        "experiment.py",
+        "grader.py",
+        "config.yml",
+        "README.md",
+        "make_submission.sh",
+        "Makefile",
+        ".vscode/launch.json",
+    }
     questions = {f"questions/{name}" for name in HOMEWORK.question_files}
     assert top | questions | {"data/mnist_5k.npz", "src/hw10/parts.py", "src/model/gpt2.py", "LICENSE"} <= names
     assert not any({"staff", "tests", "homework", "hw1", "main.py", "__pycache__"} & set(Path(n).parts) for n in names)
