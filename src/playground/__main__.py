@@ -25,9 +25,9 @@ from types import FrameType
 from src.errors import ConfigError, run_command
 from src.files import ROOT, shown
 from src.grading import import_guard, student_code
-from src.hw1.parts import HOMEWORK
-from src.model.config import option
+from src.model.config import model_config, option
 from src.model.threads import share_processors
+from src.playground.problem import FILES, has_functions
 
 HOST, PORT = "127.0.0.1", 8236
 
@@ -52,13 +52,16 @@ def main() -> int:
     args = parse_arguments()
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
         raise ConfigError(f"{' and '.join(missing)} missing; run `make play`, or pip install --group play (pip 25.1)")
-    student_code.check_folder(args.questions, HOMEWORK.question_files)
-    name = HOMEWORK.find_model(args.model)
+    student_code.check_folder(args.questions, FILES)
+    name = model_config(args.model).name
     listener = listen(args.port)
     share_processors()
     os.environ.setdefault("TQDM_DISABLE", "1")  # each token that is drawn would print a bar
     sys.dont_write_bytecode = True  # a question file that is saved twice within a second would be taken from there
-    import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
+    if has_functions(args.questions):
+        from src.hw1.parts import HOMEWORK
+
+        import_guard.forbid_in_student_code(HOMEWORK.closed_packages)
     is_idle = serve(listener, name, args.questions, not args.no_browser)
     print("\nthe playground has ended", flush=True)
     if not is_idle:
@@ -97,16 +100,21 @@ def serve(listener: socket.socket, name: str, questions: Path, opens_browser: bo
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off now is no error
 
     from src.playground.server import Playground, application
-    from src.playground.yours import Yours
 
-    playground = Playground(name, Yours(questions), ROOT / "data")
+    yours = None
+    if has_functions(questions):
+        from src.playground.yours import Yours
+
+        yours = Yours(questions)
+    playground = Playground(name, yours, ROOT / "data")
     playground.mind(name)
     port = listener.getsockname()[1]
     config = uvicorn.Config(
         application(playground, port), log_level="warning", lifespan="off", ws="none", timeout_graceful_shutdown=1
     )
     address = f"http://{HOST}:{port}/"
-    print(f"model {option(name)}, questions in {shown(questions)}\n{address}  (Ctrl-C ends it)", flush=True)
+    about = f"model {option(name)}" + (f", questions in {shown(questions)}" if yours else "")
+    print(f"{about}\n{address}  (Ctrl-C ends it)", flush=True)
     if opens_browser:
         threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):

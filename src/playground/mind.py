@@ -6,7 +6,6 @@ Results of the model are kept, so that another temperature, or a token more, cos
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,9 +13,11 @@ import torch
 from torch import Tensor
 
 from src.errors import PlaygroundError
-from src.hw1 import run
+from src.model import checkpoint
 from src.model.codec import Codec
-from src.model.config import Config, option
+from src.model.config import Config, model_config, option
+from src.model.device import choose_device
+from src.model.gpt2 import GPT2
 from src.playground import numbers
 from src.playground.numbers import SHOWN, Joint, Logits, Setting
 
@@ -104,22 +105,15 @@ class State:
 class Mind:
     """One model. Not for several threads at once."""
 
-    run: run.Run
+    model: GPT2
+    codec: Codec
+    config: Config
+    device: str
     weights_sha256: str
     _states: OrderedDict[Ids, State] = field(default_factory=OrderedDict, repr=False)
     _rows: OrderedDict[Ids, Logits] = field(default_factory=OrderedDict, repr=False)
     _surprises: OrderedDict[Ids, tuple[float, int]] = field(default_factory=OrderedDict, repr=False)
     _joints: OrderedDict[tuple[Ids, int], Joint] = field(default_factory=OrderedDict, repr=False)
-
-    @property
-    def config(self) -> Config:
-        """The model's."""
-        return self.run.config
-
-    @property
-    def codec(self) -> Codec:
-        """Its codec."""
-        return self.run.codec
 
     def ids_of(self, text: str, more: Sequence[int] = (), room: int = 0) -> Ids:
         """The token ids of `text`, followed by `more`; `room` is for tokens that come after them.
@@ -149,7 +143,7 @@ class Mind:
 
     def tensor(self, ids: Ids) -> Tensor:
         """`ids`, (1, T), on the model's device."""
-        return torch.tensor([ids], device=self.run.device)
+        return torch.tensor([ids], device=self.device)
 
     def read(self, ids: Ids) -> Reading:
         """Look at a whole text, in one call of the model."""
@@ -204,7 +198,7 @@ class Mind:
         state = self.after(ids)
         candidates = np.array(_largest(state.row, k))
         with torch.inference_mode():
-            second, _ = self.run.model(torch.from_numpy(candidates).to(self.run.device)[:, None], past=state.past)
+            second, _ = self.model(torch.from_numpy(candidates).to(self.device)[:, None], past=state.past)
             likeliest = _likeliest(second[:, -1], k)
         pairs = numbers.joint(state.row, likeliest.cpu().numpy(), candidates, k)
         return _keep(self._joints, (ids, k), pairs, _MOST_JOINTS)
@@ -232,18 +226,19 @@ class Mind:
     def _look(self, ids: Ids, past: Any) -> tuple[Logits, Any]:
         """The logits (T, V) after each of `ids`, and the model's memory."""
         with torch.inference_mode():
-            logits, presents = self.run.model(self.tensor(ids), past=past)
+            logits, presents = self.model(self.tensor(ids), past=past)
         return logits[0].cpu().numpy(), presents
 
 
-def load(name: str, questions: Path, data: Path) -> Mind:
-    """The model `name`; messages about the student's code name the folder `questions`.
+def load(name: str) -> Mind:
+    """The model `name`.
 
     Raises:
         UserError: there is no such model, or its files cannot be used.
     """
-    setup = run.prepare(name, None, "auto")
-    return Mind(setup.load(questions, data), setup.files.weights_sha256)
+    config, device = model_config(name), choose_device("auto")
+    files = checkpoint.locate(config)
+    return Mind(*checkpoint.load(config, files, device, onednn=True), config, device, files.weights_sha256)
 
 
 def _likeliest(logits: Tensor, k: int) -> Tensor:

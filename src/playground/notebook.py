@@ -3,13 +3,17 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from src.files import ROOT
 from src.model.config import model_config
 from src.playground.mind import Mind, Piece, Reading, Seen, load
-from src.playground.yours import Likelihood, Problem, Yours
+from src.playground.problem import Problem, has_functions
+
+if TYPE_CHECKING:
+    from src.playground.yours import Likelihood, Yours
 
 # Up to which rank; background; underline, for those who do not see the colour. As on the page.
 _STYLES = (
@@ -31,7 +35,7 @@ class TokenView:
     """The tokens of a text. As the last value of a notebook's cell, it is displayed."""
 
     reading: Reading
-    yours: Likelihood | Problem
+    yours: "Likelihood | Problem | None"  # what log_likelihood says, in homework 1
 
     def _repr_html_(self) -> str:
         tokens = Markup().join(map(_token, self.reading.tokens))
@@ -51,6 +55,8 @@ class TokenView:
 
     def _totals(self) -> str:
         total = f"log-likelihood of {len(self.reading.tokens)} tokens: {self.reading.total:.3f} nats"
+        if self.yours is None:
+            return total
         if isinstance(self.yours, Problem):
             return f"{total}\nyour log_likelihood: {self.yours.text}\n{self.yours.details}".rstrip()
         difference = 0.0 if self.yours.is_same else self.yours.difference
@@ -60,19 +66,22 @@ class TokenView:
 def view(text: str, model: str, questions: Path | str) -> TokenView:
     """See `src.playground.show`."""
     folder = ROOT / questions  # an absolute path stays as it is
-    mind = _mind(model_config(model).name, folder)
+    mind = _mind(model_config(model).name)
     ids = mind.ids_of(text)
     reading = mind.read(ids)
-    return TokenView(reading, _yours(folder).log_likelihood(mind, ids, reading.total))
+    yours = _yours(folder) if has_functions(folder) else None
+    return TokenView(reading, yours.log_likelihood(mind, ids, reading.total) if yours else None)
 
 
 @functools.lru_cache(maxsize=2)
-def _mind(name: str, questions: Path) -> Mind:
-    return load(name, questions, ROOT / "data")
+def _mind(name: str) -> Mind:
+    return load(name)
 
 
 @functools.cache
-def _yours(questions: Path) -> Yours:
+def _yours(questions: Path) -> "Yours":
+    from src.playground.yours import Yours
+
     return Yours(questions)
 
 

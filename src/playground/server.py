@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,8 +23,11 @@ from src.playground import histograms
 from src.playground.guard import Guard
 from src.playground.mind import Ids, Mind, load
 from src.playground.numbers import Setting
+from src.playground.problem import Problem
 from src.playground.worker import Worker
-from src.playground.yours import Problem, Yours
+
+if TYPE_CHECKING:
+    from src.playground.yours import Yours
 
 STATIC = Path(__file__).parent / "static"
 LONGEST_TEXT = 100_000  # characters
@@ -37,7 +40,7 @@ class Playground:
     """What the server answers from. All work is done in one thread, one request after the other."""
 
     first_model: str
-    yours: Yours
+    yours: "Yours | None"  # the student's functions; None: the page shows the model alone
     data: Path
     worker: Worker = field(default_factory=Worker)
     minds: dict[str, Mind] = field(default_factory=dict)
@@ -48,7 +51,7 @@ class Playground:
         if name not in self.models():
             raise PlaygroundError(f"there is no model {name} here; known are {', '.join(self.models())}")
         if name not in self.minds:
-            self.minds[name] = load(name, self.yours.folder, self.data)
+            self.minds[name] = load(name)
         return self.minds[name]
 
     def models(self) -> list[str]:
@@ -126,16 +129,16 @@ def _about(playground: Playground, _: Any) -> Any:
     config = playground.mind(playground.first_model).config
     return {
         "models": [{"name": name, "option": option(name)} for name in playground.models()],
-        "questions": shown(playground.yours.folder.resolve()),
+        "questions": shown(playground.yours.folder.resolve()) if playground.yours else None,
         "top_k": config.top_k,
         "seed": config.seed,
         "longest_text": LONGEST_TEXT,
-        "stamp": playground.yours.stamp(),
+        **_questions(playground, _),
     }
 
 
 def _pieces(playground: Playground, _: Any) -> Any:
-    return histograms.texts(playground.data)
+    return histograms.texts(playground.data) if playground.yours else []
 
 
 def _tokens(playground: Playground, given: Any) -> Any:
@@ -144,7 +147,7 @@ def _tokens(playground: Playground, given: Any) -> Any:
 
 
 def _questions(playground: Playground, _: Any) -> Any:
-    return {"stamp": playground.yours.stamp()}
+    return {"stamp": playground.yours.stamp() if playground.yours else ""}
 
 
 def _read(playground: Playground, asked: Any) -> Any:
@@ -155,7 +158,7 @@ def _read(playground: Playground, asked: Any) -> Any:
 def _read_yours(playground: Playground, asked: Any) -> Any:
     mind = playground.mind(_model(playground, asked))
     ids = mind.ids_of(_text(asked))
-    return {"log_likelihood": _result(playground.yours.log_likelihood(mind, ids, mind.read(ids).total))}
+    return {"log_likelihood": _result(_yours(playground).log_likelihood(mind, ids, mind.read(ids).total))}
 
 
 def _next(playground: Playground, given: Any) -> Any:
@@ -165,7 +168,7 @@ def _next(playground: Playground, given: Any) -> Any:
 
 def _next_yours(playground: Playground, given: Any) -> Any:
     asked = _asked(playground, given)
-    both = [playground.yours.scaled(asked.mind, asked.ids, asked.setting, horizon) for horizon in (1, 2)]
+    both = [_yours(playground).scaled(asked.mind, asked.ids, asked.setting, horizon) for horizon in (1, 2)]
     return {"horizons": [_result(each) for each in both]}
 
 
@@ -211,8 +214,19 @@ async def _histograms(playground: Playground, given: Any) -> AsyncIterator[Any]:
 def _drawn(playground: Playground, asked: Asked, ids: Ids) -> int | Problem:
     seed = (asked.seed + len(ids)) % 2**63  # another one for each place, the same whenever it is drawn again
     if asked.is_yours:
-        return playground.yours.draw(asked.mind, ids, asked.setting, asked.horizon, seed)
+        return _yours(playground).draw(asked.mind, ids, asked.setting, asked.horizon, seed)
     return asked.mind.draw(ids, asked.setting, asked.horizon, seed)
+
+
+def _yours(playground: Playground) -> "Yours":
+    """The student's functions.
+
+    Raises:
+        PlaygroundError: there are none.
+    """
+    if playground.yours is None:
+        raise PlaygroundError("there are no functions of yours here: only the model answers")
+    return playground.yours
 
 
 def _asked(playground: Playground, given: Any) -> Asked:

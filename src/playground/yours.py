@@ -1,4 +1,4 @@
-"""The student's functions, called on what the page shows. A failure becomes text: the page lives on."""
+"""Homework 1's functions of the student, called on what the page shows. A failure becomes text: the page lives on."""
 
 import ctypes
 import dataclasses
@@ -19,25 +19,18 @@ from torch import Tensor
 from src.errors import StudentCodeError
 from src.grading import student_code
 from src.grading.part_test import hint_of
+from src.grading.program import described_value
 from src.hw1 import oracle
 from src.hw1.hints.exceptions import diagnose_exception
 from src.hw1.messages import FILTERED
 from src.playground import numbers
 from src.playground.mind import Ids, Mind
 from src.playground.numbers import Setting
+from src.playground.problem import Problem
 
 T = TypeVar("T")
 
 SECONDS = 20.0  # that a function may take
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why the student's code gave no value."""
-
-    kind: str  # "unwritten", "wrong" (a value of another kind), or "error"
-    text: str
-    details: str = ""  # the traceback
 
 
 @dataclass(frozen=True)
@@ -75,9 +68,9 @@ class Yours:
         """The student's value for a text, beside the library's `total`."""
 
         def work() -> Likelihood:
-            value = self._function("likelihood.py", "log_likelihood")(mind.run.model, mind.tensor(ids))
+            value = self._function("likelihood.py", "log_likelihood")(mind.model, mind.tensor(ids))
             if type(value) is not float or not math.isfinite(value):
-                raise mind.run.wrong_value("likelihood.py", "log_likelihood", value, "a finite Python float")
+                raise self._wrong_value("likelihood.py", "log_likelihood", value, "a finite Python float")
             return Likelihood(value, value - total, oracle.close(value, total))
 
         return self._tried(work)
@@ -93,10 +86,10 @@ class Yours:
 
         def work() -> Scaled:
             function = self._function("sample.py", "temperature_scale")
-            logits = torch.from_numpy(row)[None].to(mind.run.device)
-            value = function(logits, mind.run.model, state.past, config, setting.temperature, horizon)
+            logits = torch.from_numpy(row)[None].to(mind.device)
+            value = function(logits, mind.model, state.past, config, setting.temperature, horizon)
             if not isinstance(value, Tensor) or value.shape != logits.shape or not value.is_floating_point():
-                raise mind.run.wrong_value(
+                raise self._wrong_value(
                     "sample.py", "temperature_scale", value, f"logits of shape {tuple(logits.shape)}"
                 )
             log_p = oracle.log_softmax(value[0].float().cpu().numpy())
@@ -118,16 +111,20 @@ class Yours:
         def work() -> int:
             torch.manual_seed(seed)
             text = mind.tensor(ids)
-            value = self._function("sample.py", "sample")(mind.run.model, text, config, 1, temperature, horizon)
+            value = self._function("sample.py", "sample")(mind.model, text, config, 1, temperature, horizon)
             expected = (1, len(ids) + 1)
             if not isinstance(value, Tensor) or value.dtype != torch.long or value.shape != expected:
-                raise mind.run.wrong_value("sample.py", "sample", value, f"a LongTensor of shape {expected}")
+                raise self._wrong_value("sample.py", "sample", value, f"a LongTensor of shape {expected}")
             token = int(value[0, -1])
             if not 0 <= token < mind.config.vocab_size:
                 raise StudentCodeError(f"{self.folder / 'sample.py'}: sample returned {token}, which is no token")
             return token
 
         return self._tried(work)
+
+    def _wrong_value(self, file: str, function: str, value: object, expected: str) -> StudentCodeError:
+        what = described_value(value)
+        return StudentCodeError(f"{self.folder / file}: {function} returned {what}, but must return {expected}")
 
     def _function(self, file: str, name: str) -> Callable[..., Any]:
         if (stamp := self.stamp()) != self._stamp:

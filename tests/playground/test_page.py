@@ -319,3 +319,19 @@ def test_a_server_that_has_ended_is_told(browser):
         server.process.kill()
         page.until("!document.querySelector('#error').hidden")
     assert "start it again with make play" in page.text("#error")
+
+
+def test_without_functions_the_model_is_alone(browser, tmp_path):
+    """As in another homework's starter: nothing speaks of the student's code, and the library draws."""
+    with serving(tmp_path) as server:
+        page = Page(browser, server).open("read", text="O, my lord")
+        page.until("document.querySelector('#total').innerText")
+        assert page.text("#about").strip().startswith("Model")
+        assert "your" not in page.text("body").lower()
+        page.open("write", text="O, my", T="0.7").until("document.querySelector('#bars .value').innerText")
+        page.click("#sample")
+        page.until("document.querySelectorAll('#path .token').length === 1")
+        assert "your" not in page.text("body").lower()
+        page.open("compare", text="We propose a", ran="true", n="2")
+        page.until("document.querySelectorAll('#out-b .token').length === 2")
+        assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []

@@ -10,7 +10,8 @@ from src.files import ROOT
 from src.hw1.parts import HOMEWORK
 from src.playground.mind import Mind, load
 from src.playground.numbers import Setting
-from src.playground.yours import Likelihood, Problem, Yours
+from src.playground.problem import Problem
+from src.playground.yours import Likelihood, Yours
 from tests.answers import SOLUTION, varied
 
 SETTING = Setting(0.8, 40)
@@ -19,7 +20,7 @@ RETURN = "return token_log_probs.sum().item()"
 
 @pytest.fixture(scope="module")
 def mind() -> Mind:
-    return load("bundled", SOLUTION, ROOT / "data")
+    return load("bundled")
 
 
 @pytest.fixture

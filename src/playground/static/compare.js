@@ -56,6 +56,7 @@ function controls(side) {
     field("horizon", select("h", [["1", "1"], ["2", "2"]])),
     field("top-k", el("input", { type: "number", min: "0", "data-name": "k" })),
     field("drawn by", select("code", [["yours", "your sample"], ["library", "the library"]])));
+  set.lastElementChild.className = "of-yours";
   set.addEventListener("input", () => {
     state[side] = NAMES.map((name) => set.querySelector(`[data-name=${name}]`).value).join(",");
     view.changed();

@@ -54,3 +54,6 @@ export function showError(text) {
 }
 
 export const DRAW_INSTEAD = "Until then, the library can draw: choose “drawn by the library”.";
+
+// Whether the page shows the model alone, without functions of the student.
+export const isAlone = () => "alone" in document.documentElement.dataset;

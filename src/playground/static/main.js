@@ -22,7 +22,10 @@ async function start() {
   longest = about.longest_text;
   setDefaults({ model: about.models[0].name, k: about.top_k, seed: about.seed });
   byId("model").append(...about.models.map(({ name, option }) => el("option", { value: name }, option)));
-  byId("questions").textContent = `${about.questions}/`;
+  if (about.questions === null) { // there are no functions of the student here, only the model
+    document.documentElement.dataset.alone = "true";
+    setDefaults({ code: "library" });
+  } else byId("questions").textContent = `${about.questions}/`;
   readAddress();
   for (const box of document.querySelectorAll("[data-export]")) exportButtons(box, views[box.dataset.export].data);
   stamp = about.stamp;

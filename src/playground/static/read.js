@@ -2,7 +2,7 @@
 
 import { latest, post, stream } from "./api.js";
 import { histogram } from "./chart.js";
-import { byId, el, number, percent, placeValue, problemBox, showError } from "./dom.js";
+import { byId, el, isAlone, number, percent, placeValue, problemBox, showError } from "./dom.js";
 import { save, state } from "./state.js";
 import { letIn, roving, shown, spoken, tokenButton } from "./tokens.js";
 
@@ -24,6 +24,7 @@ const update = latest(async () => {
 });
 
 const updateYours = latest(async () => {
+  if (isAlone()) return;
   try {
     yours = (await post("read/yours", { model: state.model, text: state.text })).log_likelihood;
   } catch (error) {
@@ -33,7 +34,7 @@ const updateYours = latest(async () => {
 });
 
 const loadHistograms = latest(async (model) => {
-  if (loaded?.model === model) return;
+  if (isAlone() || loaded?.model === model) return;
   const progress = byId("progress");
   try {
     await stream("histograms", { model }, (line) => {

@@ -2,7 +2,7 @@
 
 import { latest, post } from "./api.js";
 import { choices, entropyChart } from "./chart.js";
-import { byId, DRAW_INSTEAD, el, number, percent, placeValue, problemBox, say, showError } from "./dom.js";
+import { byId, DRAW_INSTEAD, el, isAlone, number, percent, placeValue, problemBox, say, showError } from "./dom.js";
 import { save, state } from "./state.js";
 import { letIn, roving, shown, spoken, tokenButton } from "./tokens.js";
 import { nodeAt, parseTree } from "./tree.js";
@@ -33,6 +33,7 @@ const update = latest(async () => {
 });
 
 const updateYours = latest(async () => {
+  if (isAlone()) return;
   try {
     yours = await post("next/yours", question());
   } catch (error) {
