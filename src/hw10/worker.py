@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from src.errors import ProtocolError
 from src.grading.homework import Homework
 from src.grading.sandbox.messages import Reference
@@ -26,6 +28,7 @@ class HW10Worker(WorkerPlugin):
         self._modules: dict[str, ModuleType] = {
             name: importlib.import_module(f"{harness.__name__}.{name}") for name in names
         }
+        torch.ones(1).add(1)  # at its first computation, PyTorch reads /proc/cpuinfo; a confined process cannot
 
     @property
     def homework(self) -> Homework:
