@@ -10,15 +10,16 @@ from src.grading.homework import Homework
 from src.grading.results import test_classes as load_tests
 from src.hw1.parts import HOMEWORK
 from staff import tables
-from staff.declaration import load_homework, missing_pieces
+from staff.declaration import known_homeworks, load_homework, missing_pieces
 
 
 def without(number: str) -> Homework:
     return replace(HOMEWORK, parts=tuple(p for p in HOMEWORK.parts if p.number != number and number not in p.needs))
 
 
-def test_homework_1_is_complete():
-    assert missing_pieces(HOMEWORK) == []
+@pytest.mark.parametrize("name", known_homeworks())
+def test_each_homework_is_complete(name):
+    assert missing_pieces(load_homework(name)) == []
 
 
 def test_an_unknown_homework_is_named_with_the_known_ones():
@@ -64,9 +65,10 @@ def test_a_part_without_a_block_or_a_function_is_named():
     assert "part 6.4: staff/hw1/solution/likelihood.py has no function likelihood" in found
 
 
-def test_the_documents_say_what_is_declared():
-    stale = [path.relative_to(ROOT).as_posix() for path in tables.stale_documents(HOMEWORK)]
-    assert not stale, "run: make tables"
+@pytest.mark.parametrize("name", known_homeworks())
+def test_the_documents_say_what_is_declared(name):
+    stale = [path.relative_to(ROOT).as_posix() for path in tables.stale_documents(load_homework(name))]
+    assert not stale, f"run: make tables HOMEWORK={name}"
 
 
 def test_tables_follow_the_declaration():
