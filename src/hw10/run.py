@@ -38,6 +38,7 @@ class Run:
     device: str
     iterations: int | None = None  # instead of what the config says
     full_mnist: bool = False
+    lm: str = "bundled"  # the language model of problem 1
     remarks: list[str] = field(default_factory=list, repr=False)  # on the files of the part that ran last
 
     def files_of(self, part: Part) -> Mapping[str, bytes]:
@@ -104,6 +105,7 @@ class Run:
             "seed": self.seed,
             "iterations": self.iterations,
             "full_mnist": self.full_mnist,
+            "lm": self.lm,
             "device": self.device,
             "config": json.loads(json.dumps(asdict(self.config))),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},

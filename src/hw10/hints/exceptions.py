@@ -12,6 +12,11 @@ def _says(pattern: str) -> Callable[[_Case], bool]:
     return lambda case: re.search(pattern, case[0]) is not None
 
 
+NOT_TOKEN_IDS = Mistake(
+    "not token ids",
+    "only token ids can be embedded; the rows of a soft prompt stand in the place of embeddings already",
+    (_says(r"index out of range in self|Expected tensor for argument #1 'indices'"),),
+)
 MISTAKES = (
     Mistake(
         "one number expected",
@@ -38,6 +43,7 @@ MISTAKES = (
         "a list with n entries has the places 0, ..., n - 1; this index lies outside",
         (_says(r"IndexError: list (assignment )?index out of range"),),
     ),
+    NOT_TOKEN_IDS,
 )
 
 

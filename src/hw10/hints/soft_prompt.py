@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from src.grading.part_test import Mistake, Mistakes
+from src.hw10.hints.exceptions import NOT_TOKEN_IDS
 from src.hw10.hints.prompting import NOT_FINITE, is_close
 from src.hw10.small_lm import Floats, Ids, SmallLM, log_softmax
 
@@ -52,6 +53,11 @@ class SoftCase:
 def _interleaved(case: SoftCase) -> Floats:
     """The prompts where each vector is repeated for all texts, and the result cut into prompts."""
     return np.repeat(case.prompt, len(case.ids), axis=0).reshape(len(case.ids), *case.prompt.shape)
+
+
+def _embedded(case: SoftCase, ids: Ids) -> Floats:
+    """The embeddings of some ids, where they are ids."""
+    return case.model.embedding[np.clip(ids, 0, len(case.model.embedding) - 1)]
 
 
 SOFT_MISTAKES = (
@@ -129,6 +135,11 @@ SOFT_MISTAKES = (
         "prompt replaces the text",
         "the soft prompt stands in the place of the text's first tokens; it has to come before them",
         (lambda case: case.rows(_overwritten(case)),),
+    ),
+    NOT_TOKEN_IDS.with_variants(
+        lambda case: case.before(_embedded(case, case.prompt.argmax(axis=1)))[:, case.K :],
+        lambda case: case.before(_embedded(case, (case.prompt @ case.model.embedding.T).argmax(axis=1)))[:, case.K :],
+        lambda case: case.before(_embedded(case, case.prompt[:, 0].astype(np.int64)))[:, case.K :],
     ),
     Mistake(
         "softmax of the logits",
