@@ -5,7 +5,7 @@ import io
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from src.errors import DataError
+from src.errors import DataError, StudentCodeError
 from src.files import shown
 from src.hw10.networks.language import Language, LanguageModel, load_language
 from src.hw10.plots import png
@@ -233,14 +233,15 @@ def _train(run: Run, language: Language, train: Nouns, test: Nouns) -> tuple[dic
 def _trained(run: Run, model: LanguageModel, prompt: nn.Parameter) -> list[nn.Parameter]:
     """What the student's function says is to be trained, which must be the prompt alone."""
     found = run.function(FILE, "parameters_to_train")(model, prompt)
-    expected = "a list of the soft prompt alone, and freeze the model's parameters"
-    try:
-        parameters = list(found)
-    except TypeError:
-        raise run.wrong_value(FILE, "parameters_to_train", found, expected) from None
-    is_frozen = not any(each.requires_grad for each in model.parameters())
-    if len(parameters) != 1 or parameters[0] is not prompt or not prompt.requires_grad or not is_frozen:
-        raise run.wrong_value(FILE, "parameters_to_train", found, expected)
+    if isinstance(found, Tensor) or not isinstance(found, Iterable):
+        raise run.wrong_value(FILE, "parameters_to_train", found, "a list of the soft prompt alone")
+    parameters = list(found)
+    if len(parameters) != 1 or parameters[0] is not prompt or not prompt.requires_grad:
+        problem = f"{len(parameters)} things, but must return a list of the soft prompt alone, which stays trainable"
+        raise StudentCodeError(f"{run.questions / FILE}: parameters_to_train returned {problem}")
+    if trainable := sum(each.requires_grad for each in model.parameters()):
+        problem = f"{trainable} of the model's parameters trainable, but must freeze all of them"
+        raise StudentCodeError(f"{run.questions / FILE}: parameters_to_train left {problem}")
     return parameters
 
 
