@@ -154,6 +154,9 @@ DRAWS = {
     gaussian.LOG_VARIANCE: lambda m, v, e: m + np.exp(v / 2) * e,
     gaussian.ROOT_TWICE: lambda m, v, e: m + v**0.25 * e,
     gaussian.SQUARED: lambda m, v, e: m + v**2 * e,
+    gaussian.ADDED: lambda m, v, e: m + np.sqrt(v) + e,
+    gaussian.MEAN_SIGN: lambda m, v, e: -m + np.sqrt(v) * e,
+    gaussian.MEAN_MULTIPLIED: lambda m, v, e: m * np.sqrt(v) * e,
     gaussian.NO_MEAN: lambda m, v, e: np.sqrt(v) * e,
     gaussian.PRIOR: lambda m, v, e: e,
     gaussian.ROLES_SWAPPED: lambda m, v, e: v + m * e,
@@ -234,6 +237,15 @@ def test_right_values_are_not_explained(case):
 def test_random_values_are_not_explained(rng, case):
     for _ in range(10):
         assert diagnose_values((rng.normal(0, 30, 3)).tolist(), case) == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "mistake"),
+    [((9, 9, 0), elbo.KL_WRONG), ((9, 0, 9), elbo.REC_WRONG), ((9, 0, 0), elbo.TOTAL_WRONG)],
+)
+def test_what_is_right_helps_to_find_what_is_not(case, change, mistake):
+    got = [value + each for value, each in zip(right_values(case), change, strict=True)]
+    assert diagnose_values(got, case) == (mistake,)
 
 
 def test_values_that_are_not_finite_are_explained(case):

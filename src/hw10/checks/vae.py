@@ -6,6 +6,7 @@ ELBO's terms are closed forms of what the encoder said and of the z that the dec
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from src.hw10.hints.gaussian import (
     NO_GRADIENT_BY_MEAN,
     NO_GRADIENT_BY_VARIANCE,
     OTHER_SHAPE,
+    SAMPLE_NOT_FINITE,
     SampleCase,
     diagnose_sample,
 )
@@ -69,7 +71,7 @@ class ElboTest(HW10Test):
     @weight(1.5)
     def test_gradient(self) -> None:
         """Sends the right gradients to the encoder and to the decoder"""
-        check_gradient(self, 100, 6)
+        check_gradient(self, 200, 6)
 
 
 # --- 2a ---
@@ -79,15 +81,15 @@ def check_samples(test: HW10Test, batch: int, size: int) -> None:
     """`sample_gaussian` draws from N(m, diag(v)), for m and v of shape (batch, size), anew in each call."""
     m, v = _gaussian(test, batch, size)
     input = f"`sample_gaussian` with m and v of shape {m.shape}, called twice"
-    other: Floats | None = None
+    samples = []
     for _ in range(2):
         returned = test.call(input, FILE, "sample_gaussian", m, v)
-        z = _sample(test, input, returned, m.shape)
+        samples.append(_sample(test, input, returned, m.shape))
         if not all(np.array_equal(*pair) for pair in zip(returned.tensors, (m, v), strict=True)):
             test.lose(input, "m and v as they were", "other values", (IN_PLACE,), "the arguments were changed")
-        case = SampleCase(z, m.astype(np.float64), v.astype(np.float64), other)
-        other = case.noise
-        _judge(test, input, case)
+    first, second = (SampleCase(z, m.astype(np.float64), v.astype(np.float64)) for z in samples)
+    _judge(test, input, replace(first, other_noise=second.noise))
+    _judge(test, input, second)
 
 
 def _gaussian(test: HW10Test, batch: int, size: int) -> tuple[Float32, Float32]:
@@ -229,6 +231,9 @@ def _latents(test: HW10Test, input: str, returned: Returned, shape: tuple[int, i
         expected, got = f"one z for each of {shape[0]} images", f"{rows} of them"
         test.lose(input, expected, got, (elbo.OTHER_LATENTS,), "not one z for each image")
     every: Floats = np.asarray(latents, np.float64).reshape(-1, *shape)
+    if not np.isfinite(every).all():
+        got = "NaN or infinity"
+        test.lose(input, "one sample of z for each image", got, (SAMPLE_NOT_FINITE,), "z is not finite")
     if not all(np.array_equal(each, every[0]) for each in every):
         got = f"{len(every)} for each image"
         test.lose(input, "one sample of z for each image", got, (elbo.SEVERAL_SAMPLES,), "more than one sample")
@@ -241,11 +246,12 @@ def _values(test: HW10Test, input: str, returned: Returned) -> list[float]:
     for name, item in zip(("negative ELBO", "KL term", "reconstruction loss"), returned.items[:3], strict=True):
         value: Any = item
         if isinstance(value, np.ndarray) and value.size != 1:
+            mistake = elbo.NOT_REDUCED if value.ndim == 1 else elbo.NOT_THREE
             got = f"a tensor of shape {value.shape}"
-            test.lose(input, f"one number for the {name}", got, (elbo.NOT_REDUCED,), "a value is not one number")
+            test.lose(input, f"one number for the {name}", got, (mistake,), "a value is not one number")
         if not isinstance(value, (int, float, np.ndarray)):
             got = "nothing (None)" if value is None else "something else"
-            test.lose(input, f"one number for the {name}", got, reason="a value is not one number")
+            test.lose(input, f"one number for the {name}", got, (elbo.NOT_THREE,), "a value is not one number")
         found.append(float(np.asarray(value, np.float64).reshape(())))
     return found
 

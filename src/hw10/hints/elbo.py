@@ -173,6 +173,15 @@ VALUES_NOT_FINITE = Mistake(
     "NaN or infinity among the values: is p(z)'s variance 0, or was a logarithm taken of a probability of 0?",
 )
 
+KL_WRONG = Mistake(
+    "only the KL is wrong", "the reconstruction loss is right, but the KL term is something else; what goes into it?"
+)
+REC_WRONG = Mistake(
+    "only the reconstruction is wrong",
+    "the KL term is right, but the reconstruction loss is something else; what goes into it?",
+)
+TOTAL_WRONG = Mistake("only the ELBO is wrong", "both terms are right, but the first value is not their sum")
+
 # --- z ---
 
 SEVERAL_SAMPLES = Mistake(
@@ -234,8 +243,16 @@ def diagnose_values(got: Sequence[float], case: ElboCase) -> Mistakes:
         mistakes for mistakes, values in _outcomes(case) if same_values(got, values) and not same_values(values, right)
     ]
     if not found:
-        return () if np.isfinite(got).all() else (VALUES_NOT_FINITE,)
+        return (VALUES_NOT_FINITE,) if not np.isfinite(got).all() else _half_right(got, right)
     return min(found, key=len)
+
+
+def _half_right(got: Sequence[float], right: Sequence[float]) -> Mistakes:
+    """What is wrong where something is right."""
+    _, is_kl, is_rec = (same_values([a], [b]) for a, b in zip(got, right, strict=True))
+    if is_kl and is_rec:
+        return (TOTAL_WRONG,)
+    return (KL_WRONG,) if is_rec else (REC_WRONG,) if is_kl else ()
 
 
 def _outcomes(case: ElboCase) -> Iterator[tuple[Mistakes, list[float]]]:

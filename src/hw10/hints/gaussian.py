@@ -9,6 +9,8 @@ import numpy as np
 from src.grading.part_test import Mistake, Mistakes
 from src.hw10.noise import Floats, faults
 
+CLOSE = 1e-3  # noise that is recovered from float32 numbers is off by less
+
 
 @dataclass(frozen=True)
 class SampleCase:
@@ -23,6 +25,11 @@ class SampleCase:
     def noise(self) -> Floats:
         """What was added to the means, in standard deviations."""
         return np.asarray((self.z - self.m) / np.sqrt(self.v))
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the other call had the same noise."""
+        return self.other_noise is not None and bool(np.abs(self.noise - self.other_noise).max() < CLOSE)
 
     def faults_of(self, noise: Floats) -> list[str]:
         """How `noise`, of the samples' shape, is wrong: as it is, or where variances are small or large."""
@@ -45,7 +52,16 @@ UNSCALED = Mistake(
 DIVIDED = Mistake(
     "noise divided",
     "the noise is divided by a scale; a larger variance must lead to more noise",
-    (lambda case: (case.z - case.m) * np.sqrt(case.v), lambda case: (case.z - case.m) * case.v),
+    (
+        lambda case: (case.z - case.m) * np.sqrt(case.v),
+        lambda case: (case.z - case.m) * case.v,
+        lambda case: np.sqrt(case.v) / (case.z - case.m),
+    ),
+)
+ADDED = Mistake(
+    "scale added",
+    "the scale is added to the noise; noise becomes wider when it is multiplied",
+    (lambda case: case.z - case.m - np.sqrt(case.v), lambda case: case.z - case.m - case.v),
 )
 LOG_VARIANCE = Mistake(
     "log-variance",
@@ -65,7 +81,17 @@ SQUARED = Mistake(
 NO_MEAN = Mistake(
     "mean left out",
     "the sample lies around 0; it should lie around m",
-    (lambda case: case.z / np.sqrt(case.v), lambda case: case.z / case.v),
+    (lambda c: c.z / np.sqrt(c.v), lambda c: c.z / c.v, lambda c: c.z / (1 + np.sqrt(c.v))),
+)
+MEAN_SIGN = Mistake(
+    "mean's sign",
+    "the samples lie around -m",
+    (lambda case: (case.z + case.m) / np.sqrt(case.v),),
+)
+MEAN_MULTIPLIED = Mistake(
+    "mean multiplied",
+    "the mean multiplies the noise; a mean is added",
+    (lambda case: case.z / case.m / np.sqrt(case.v), lambda case: case.z / case.m / case.v),
 )
 PRIOR = Mistake(
     "standard normal",
@@ -76,16 +102,18 @@ ROLES_SWAPPED = Mistake(
     "mean and variance swapped",
     "the mean and the variance have changed places; which of them shifts the noise, and which one scales it?",
     (
+        lambda case: (case.z - case.v) / np.sqrt(case.v),
         lambda case: (case.z - case.v) / case.m,
         lambda case: (case.z - np.sqrt(case.v)) / case.m,
         lambda case: (case.z - case.v) / np.sqrt(np.abs(case.m)),
     ),
 )
-SCALES = (DEVIATION, UNSCALED, DIVIDED, LOG_VARIANCE, ROOT_TWICE, SQUARED, NO_MEAN, PRIOR, ROLES_SWAPPED)
+SCALES = (
+    DEVIATION, UNSCALED, DIVIDED, ADDED, LOG_VARIANCE, ROOT_TWICE, SQUARED, NO_MEAN, MEAN_SIGN, MEAN_MULTIPLIED, PRIOR,
+    ROLES_SWAPPED,
+)  # fmt: skip
 
 # --- where the noise is wrong, each variant says whether this is how ---
-
-CLOSE = 1e-3  # noise that is recovered from float32 numbers is off by less
 
 
 def _is_uniform(noise: Floats) -> bool:
@@ -135,8 +163,8 @@ OFFSET = Mistake(
     "the noise is normal, but its mean is not 0",
     (lambda noise: noise.size >= 1000 and not faults(noise - noise.mean()),),
 )
-SHARP = (NO_NOISE, ONE_NUMBER, SHARED_BY_BATCH, SHARED_BY_ROW, UNIFORM, POSITIVE)  # nothing else looks like these
-PATTERNS = (*SHARP, FACTOR, OFFSET)
+SHARP = (NO_NOISE, ONE_NUMBER, SHARED_BY_BATCH, SHARED_BY_ROW, UNIFORM)  # nothing else looks like these
+PATTERNS = (*SHARP, POSITIVE, FACTOR, OFFSET)
 
 NOT_NORMAL = Mistake(
     "noise not normal",
@@ -147,8 +175,9 @@ OTHER_SHAPE = Mistake(
     "the sample must have the shape of m: one number for each mean",
 )
 REPEATED = Mistake(
-    "same noise every time",
-    "two calls got the same noise; the seed belongs to the program that calls this, not into the function",
+    "same sample every time",
+    "two calls return the same numbers: either nothing in them is random, or the function sets a seed, which is up "
+    "to the program that calls it",
 )
 SAMPLE_NOT_FINITE = Mistake(
     "sample not finite",
@@ -173,15 +202,17 @@ def diagnose_sample(case: SampleCase) -> Mistakes:
     if not np.isfinite(case.z).all():
         return (SAMPLE_NOT_FINITE,)
     wrong = case.faults_of(case.noise)
-    if wrong == ["repeated"]:
+    if case.is_repeated and not NO_NOISE.variants[0](case.noise):
         return (REPEATED,)
     otherwise = (NOT_NORMAL,) if wrong == ["distribution"] else ()
     return next(_explanations(case), otherwise) if wrong else ()
 
 
 def _explanations(case: SampleCase) -> Iterator[Mistakes]:
-    """Single mistakes first. A handful of numbers looks like noise however it is scaled, so it is not judged."""
+    """Single mistakes first. Few numbers look like noise however they are scaled, so they are not judged."""
     scaled = [(mistake, _clean(variant, case)) for mistake in SCALES for variant in mistake.variants]
+    if np.allclose(case.z, case.v, rtol=CLOSE):
+        yield (ROLES_SWAPPED,)
     if case.z.size >= 1000:
         yield from ((mistake,) for mistake, noise in scaled if not case.faults_of(noise))
     yield from ((pattern,) for pattern in PATTERNS if pattern.variants[0](case.noise))
