@@ -134,9 +134,11 @@ def test_each_mistake_in_the_penalty_is_recognised(seed):
 
 
 def test_other_faults_of_the_penalty():
-    cases = [penalty_case(1), penalty_case(2)]
+    cases = [penalty_case(1), penalty_case(2), penalty_case(3)]
     right = np.array([right_penalty(case) for case in cases])
     assert diagnose_penalty(3 * right, cases) == (penalty.SCALED_PENALTY,)
+    fourth = [case.sum(lambda p, a, f: f * (p - a) ** 4) for case in cases]
+    assert [m.name for m in diagnose_penalty(3 * np.array(fourth), cases)] == ["distance not squared", "penalty scaled"]
     assert diagnose_penalty(right - 2, cases) == (penalty.SHIFTED_PENALTY,)
     assert diagnose_penalty(2 / right, cases) == (penalty.INVERTED,)
     assert diagnose_penalty(0 * right, cases) == (penalty.NO_PENALTY,)

@@ -151,7 +151,7 @@ def _matrix(axes: Axes, accuracies: Floats) -> Any:
 def _settings_picture(results: Results, settings: Sequence[float], what: str, title: str) -> bytes:
     """For each network, the accuracies in the end over `settings`; dotted where the naive method is."""
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    axes: Any = figure.subplots(1, len(NETWORKS), sharey=True, squeeze=False)[0]
+    axes: Any = figure.subplots(1, len(NETWORKS), squeeze=False)[0]
     for i, network in enumerate(NETWORKS):
         for color, (label, of) in zip(("black", "tab:blue", "tab:orange"), _curves().items(), strict=True):
             values = [of(results[network, float(each)]) for each in settings]
@@ -159,10 +159,11 @@ def _settings_picture(results: Results, settings: Sequence[float], what: str, ti
             axes[i].errorbar(settings, means, errors, label=label, color=color, marker="o", markersize=4, capsize=3)
             axes[i].axhline(of(results[network, 0.0]).mean(), color=color, linestyle=":", linewidth=1)
         axes[i].set_xscale("log")
-        axes[i].set(xlabel=what, title=network, ylim=(0, 100))
+        axes[i].set(xlabel=what, title=network)
+        axes[i].margins(y=0.1)
         axes[i].spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("accuracy after the last task, %")
-    axes[-1].legend(frameon=False, loc="lower right", title="dotted: naive")
+    axes[0].legend(frameon=False, loc="lower left", title="dotted: naive")
     figure.suptitle(title)
     return png(figure)
 

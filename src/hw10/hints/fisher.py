@@ -188,7 +188,9 @@ KEEPS_A_GRAPH = Mistake(
     "keeps a graph",
     "the result still requires a gradient; it is a constant in the penalty, so cut it off with `.detach()`",
 )
-ALL_ZERO = Mistake("all zero", "everything is 0: over which axis does the softmax run, and how many entries has it?")
+ALL_ZERO = Mistake(
+    "all zero", "everything is 0: has the softmax's axis one entry, is nothing added up, or does `//` round it down?"
+)
 NOT_AVERAGED = Mistake(
     "not averaged", "there is a value for each example, along the first axis; their mean is what is wanted"
 )

@@ -216,7 +216,7 @@ def _in_common(got: Floats, right: Floats, cases: Sequence[PenaltyCase]) -> Mist
     for values, mistake in ((got / right, SCALED_PENALTY), (got * right, INVERTED)):
         if _same(values, values[:1]):
             return (mistake,)
-    for mistake in PENALTIES:
+    for mistake in PENALTIES if len(got) > 2 else ():  # two values have the same ratio by accident now and then
         for variant in mistake.variants:
             factors = got / [float(variant(case)) for case in cases]
             if _same(factors, factors[:1]):
