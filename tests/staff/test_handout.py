@@ -5,13 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from src.files import ROOT
+from src.grading.results import points_of
 from src.hw1.parts import HOMEWORK
 from staff import release
+from staff.declaration import load_homework
 from staff.handout import render
 from staff.handout.__main__ import handout_of, made
 from staff.handout.passages import KEY_NOTE, secret_passages
@@ -19,23 +22,34 @@ from staff.handout.points import scores
 from staff.handout.source import HandoutError, handout_files, read_source, rubric_points, written_folder
 from tests.answers import FULL
 
-WRITTEN = written_folder(HOMEWORK)
-SOURCE = read_source(WRITTEN)
-KEY = "staff/hw1/written/key.pdf"
-MADE = [*(name for name in handout_files(HOMEWORK) if not name.endswith(".svg")), KEY]
-PDFS = ["docs/hw1.pdf", KEY]
-GITHUB = (ROOT / "docs" / "hw1.md").read_text(encoding="utf-8")
+HOMEWORKS = {name: load_homework(name) for name in ("hw1", "hw10")}
+SOURCES = {name: read_source(written_folder(homework)) for name, homework in HOMEWORKS.items()}
+KEYS = {name: f"staff/{name}/written/key.pdf" for name in HOMEWORKS}
+PDFS = [path for name in HOMEWORKS for path in (f"docs/{name}.pdf", KEYS[name])]
+GITHUB = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in HOMEWORKS}
+MADE = {
+    name: [*(path for path in handout_files(homework) if not path.endswith(".svg")), KEYS[name]]
+    for name, homework in HOMEWORKS.items()
+}
+WRITTEN, SOURCE = written_folder(HOMEWORK), SOURCES["hw1"]
 MATH = re.compile(r"^ *```math\n(.*?)^ *```$|\$`([^`]+)`\$", re.M | re.S)
-WRITTEN_LEAVES = [leaf for leaf in SOURCE.leaves if leaf.part is None]
+WRITTEN_LEAVES = {name: [leaf for leaf in source.leaves if leaf.part is None] for name, source in SOURCES.items()}
+for_each = pytest.mark.parametrize("name", HOMEWORKS)
+
+
+@functools.cache
+def remake(name: str) -> dict[str, bytes]:
+    """Path → content, of all that `make handout` writes for a homework."""
+    return {path.relative_to(ROOT).as_posix(): content for path, content in made(handout_of(HOMEWORKS[name])).items()}
 
 
 @pytest.fixture(scope="session")
-def remade() -> dict[str, bytes]:
+def remade() -> Callable[[str], dict[str, bytes]]:
     try:
         render.check_tools()
     except HandoutError as error:
         pytest.skip(str(error))
-    return {path.relative_to(ROOT).as_posix(): content for path, content in made(handout_of(HOMEWORK)).items()}
+    return remake
 
 
 @functools.cache
@@ -55,19 +69,21 @@ def read(name: str) -> tuple[str, list[tuple[float, str]]]:
 # --- what is made ---
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_a_committed_file_is_what_make_handout_writes(remade, name):
-    assert (ROOT / name).read_bytes() == remade[name], f"{name} is stale; run: make handout"
+@pytest.mark.parametrize(("name", "path"), [(name, path) for name, paths in MADE.items() for path in paths])
+def test_a_committed_file_is_what_make_handout_writes(remade, name, path):
+    assert (ROOT / path).read_bytes() == remade(name)[path], f"{path} is stale; run: make handout HOMEWORK={name}"
 
 
-def test_everything_that_is_made_is_committed(remade):
-    assert sorted(remade) == sorted(MADE)
+@for_each
+def test_everything_that_is_made_is_committed(remade, name):
+    assert sorted(remade(name)) == sorted(MADE[name])
 
 
-def test_making_it_again_gives_the_same_bytes(remade):
-    handout = handout_of(HOMEWORK)
+@for_each
+def test_making_it_again_gives_the_same_bytes(remade, name):
+    handout = handout_of(HOMEWORKS[name])
     again = render.to_pdf(handout.key(), handout.scores.source, ROOT / "docs", KEY_NOTE)
-    assert again == remade[KEY]
+    assert again == remade(name)[KEYS[name]]
 
 
 @pytest.mark.parametrize("name", PDFS)
@@ -94,36 +110,54 @@ def test_a_pdf_carries_no_date_and_only_embedded_fonts(name):
             assert {"/FontFile2", "/FontFile3"} & set(inner.get_object()["/FontDescriptor"].get_object())
 
 
-def test_github_gets_formulas_that_it_shows():
-    formulas = [display or inline for display, inline in MATH.findall(GITHUB)]
+@for_each
+def test_github_gets_formulas_that_it_shows(name):
+    formulas = [display or inline for display, inline in MATH.findall(GITHUB[name])]
     assert len(formulas) > 100
     assert [f for f in formulas if re.search(r"\\(operatorname|newcommand|def|label|require|boldsymbol)\b", f)] == []
     assert all(f.count("{") == f.count("}") for f in formulas)
-    assert re.findall(r"\$|\\[a-z]+", MATH.sub("", GITHUB)) == []  # no formula in marks that GitHub reads otherwise
+    outside = MATH.sub("", GITHUB[name])
+    assert re.findall(r"\$|\\[a-z]+", outside) == []  # no formula in marks that GitHub reads otherwise
 
 
-def test_github_finds_the_figure():
-    (figure,) = re.findall(r"!\[[^]]+\]\(([^)]+)\)", GITHUB)
-    assert (ROOT / "docs" / figure).exists()
-    assert f"docs/{figure}" in handout_files(HOMEWORK)
+@for_each
+def test_github_finds_the_figures(name):
+    figures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", GITHUB[name])
+    assert [f"docs/{figure}" for figure in sorted(figures)] == [
+        path for path in handout_files(HOMEWORKS[name]) if path.endswith(".svg")
+    ]
 
 
+@for_each
 @pytest.mark.parametrize(("ending", "heading"), [("md", "### {}"), ("tex", "\\subsection*{{{}"), ("typ", "== {}")])
-def test_a_template_has_a_place_for_every_written_answer(ending, heading):
-    text = (ROOT / "docs" / "template" / f"hw1-answers.{ending}").read_text(encoding="utf-8")
-    assert text.count("Your answer.") == len(WRITTEN_LEAVES)
-    for leaf in WRITTEN_LEAVES:
+def test_a_template_has_a_place_for_every_written_answer(name, ending, heading):
+    text = (ROOT / "docs" / "template" / f"{name}-answers.{ending}").read_text(encoding="utf-8")
+    assert text.count("Your answer.") == len(WRITTEN_LEAVES[name])
+    for leaf in WRITTEN_LEAVES[name]:
         if leaf.number != leaf.problem:
             assert heading.format(f"{leaf.number} {leaf.title}") in text
 
 
-def test_the_templates_can_be_typeset(remade):
+@for_each
+def test_the_templates_can_be_typeset(remade, name):
     import typst
 
-    assert typst.compile(remade["docs/template/hw1-answers.typ"], ignore_system_fonts=True).startswith(b"%PDF")
+    template, source = f"docs/template/{name}-answers", SOURCES[name]
+    assert typst.compile(remade(name)[f"{template}.typ"], ignore_system_fonts=True).startswith(b"%PDF")
     for ending, form in (("tex", "latex"), ("md", "markdown")):
-        text = remade[f"docs/template/hw1-answers.{ending}"].decode()
-        assert "Problem 1. Maximum likelihood" in render.pandoc(text, "plain", SOURCE, form)
+        text = remade(name)[f"{template}.{ending}"].decode()
+        assert f"Problem 1. {source.questions[0].title}" in render.pandoc(text, "plain", source, form)
+
+
+@for_each
+def test_what_the_handout_names_is_declared(name):
+    homework, text = HOMEWORKS[name], GITHUB[name]
+    files = {artifact.name for part in homework.parts for artifact in part.artifacts}
+    assert set(re.findall(r"`([\w-]+\.(?:png|csv))`", text)) <= files
+    blocks = set(re.findall(r"`(\w+)`\s+in\s+`(?:questions/)?(\w+\.py)`", text))
+    assert blocks
+    assert blocks <= {(part.function, part.file) for part in homework.parts}
+    assert set(re.findall(r"grader\.py (\d[\w.]*)`", text)) <= set(homework.all_numbers)
 
 
 # --- points ---
@@ -131,7 +165,7 @@ def test_the_templates_can_be_typeset(remade):
 
 def test_the_points_add_up_to_100_and_10_bonus_points():
     result = scores(SOURCE, HOMEWORK)
-    written = {leaf.number: leaf.points for leaf in WRITTEN_LEAVES}
+    written = {leaf.number: leaf.points for leaf in WRITTEN_LEAVES["hw1"]}
     counted = sum(points for number, points in written.items() if result.kinds[number] == "regular")
     bonus = sum(points for number, points in written.items() if result.kinds[number] == "bonus")
     programmed = {leaf.part: FULL.get(leaf.part, 0) for leaf in SOURCE.leaves if leaf.part}
@@ -139,10 +173,23 @@ def test_the_points_add_up_to_100_and_10_bonus_points():
     assert (counted, bonus) == (70, 5)
     assert counted + sum(programmed.values()) - extra == 100 == result.total("regular")
     assert bonus + extra == 10 == result.total("bonus")
-    assert re.search(r"\| \*\*100 points, without bonus and practice\*\* +\| +\*\*70\*\* \| +\*\*30\*\* \|", GITHUB)
+    assert re.search(
+        r"\| \*\*100 points, without bonus and practice\*\* +\| +\*\*70\*\* \| +\*\*30\*\* \|", GITHUB["hw1"]
+    )
 
 
-@pytest.mark.parametrize("leaf", WRITTEN_LEAVES, ids=lambda leaf: leaf.number)
+def test_homework_10_has_100_points_half_of_them_on_paper():
+    result, declared = scores(SOURCES["hw10"], HOMEWORKS["hw10"]), points_of(HOMEWORKS["hw10"])
+    assert result.total("regular") == 100
+    assert result.total("regular", programmed=True) == sum(each.total for each in declared.values()) == 50
+    for number in "12345":
+        assert sum(each.total for part, each in declared.items() if part.startswith(number)) == 10
+    assert re.search(r"\| \*\*100 points\*\* +\| +\*\*50\*\* \| +\*\*50\*\* \|", GITHUB["hw10"])
+
+
+@pytest.mark.parametrize(
+    "leaf", [pytest.param(leaf, id=f"{name}-{leaf.number}") for name in HOMEWORKS for leaf in WRITTEN_LEAVES[name]]
+)
 def test_a_written_question_has_answer_rubric_and_errors(leaf):
     blocks = {text.block: text for text in leaf.texts if text.block}
     assert {"answer", "rubric", "errors"} <= set(blocks)
@@ -153,13 +200,14 @@ def test_a_written_question_has_answer_rubric_and_errors(leaf):
 # --- the answers stay with the staff ---
 
 
-def test_no_answer_reaches_what_students_get():
-    secrets = secret_passages(SOURCE)
-    assert min(len(secrets.words), len(secrets.formulas), len(secrets.numbers)) >= 4
-    for name in handout_files(HOMEWORK):
-        text = read(name)[0] if name.endswith(".pdf") else (ROOT / name).read_text(encoding="utf-8")
-        assert secrets.found_in(text) is None, name
-    assert secrets.found_in(read(KEY)[0])  # so the search would have found them
+@for_each
+def test_no_answer_reaches_what_students_get(name):
+    secrets = secret_passages(SOURCES[name])
+    assert min(len(secrets.words), len(secrets.formulas)) >= 4
+    for path in handout_files(HOMEWORKS[name]):
+        text = read(path)[0] if path.endswith(".pdf") else (ROOT / path).read_text(encoding="utf-8")
+        assert secrets.found_in(text) is None, path
+    assert secrets.found_in(read(KEYS[name])[0])  # so the search would have found them
 
 
 @pytest.mark.parametrize(
@@ -169,7 +217,7 @@ def test_no_answer_reaches_what_students_get():
         ("a.tex", rb"\[ b_y=\log\pi_y - \frac{\lVert \mu_y\rVert^2}{2\sigma^2} \]", "a.tex:1: a passage of the handout's key"),
         ("src/a.py", b"x = 1\nRIGHT = 7482624\n", "src/a.py:2: a passage of the handout's key is in the starter: 7482624"),
         ("src/a.py", b'"""It is 14,974,991."""\n', "src/a.py:1: a passage"),
-        ("docs/hw1.pdf", (ROOT / KEY).read_bytes(), "docs/hw1.pdf: the handout's key is in the starter"),
+        ("docs/hw1.pdf", (ROOT / KEYS["hw1"]).read_bytes(), "docs/hw1.pdf: the handout's key is in the starter"),
     ],
 )  # fmt: skip
 def test_a_passage_of_the_key_stops_the_release(tmp_path, name, content, says):
@@ -179,10 +227,12 @@ def test_a_passage_of_the_key_stops_the_release(tmp_path, name, content, says):
         release.check_leaks(HOMEWORK, tmp_path)
 
 
-def test_the_starter_holds_the_handout_and_not_its_source():
-    names = release.starter_files(HOMEWORK)
-    assert {"docs/hw1.pdf", "docs/hw1.md", "docs/hw1-architecture.svg", "docs/template/hw1-answers.tex"} <= set(names)
-    assert not [name for name in names if name.startswith("staff")]
+@for_each
+def test_the_starter_holds_the_handout_and_not_its_source(name):
+    names = release.starter_files(HOMEWORKS[name])
+    assert {f"docs/{name}.pdf", f"docs/{name}.md", f"docs/template/{name}-answers.tex"} <= set(names)
+    assert ("docs/hw1-architecture.svg" in names) == (name == "hw1")
+    assert not [each for each in names if each.startswith("staff")]
 
 
 # --- what is wrong is named ---
