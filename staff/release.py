@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import ROOT, shown
+from src.files import ROOT, shown, write_file
 from src.grading.homework import Homework
 from src.model.config import BUNDLED
 from staff.declaration import check_complete, load_homework, own_folder, solution_folder
@@ -155,6 +155,8 @@ def release_starter(homework: Homework, out: Path) -> None:
     starter = out / "starter"
     shutil.rmtree(starter, ignore_errors=True)
     copy_tree(homework, starter_files(homework), starter)
+    if homework.home != ROOT:  # GPT-2 small's config.yml would be where the homework's own one is
+        write_file(starter / "checkpoints" / "gpt2" / "config.yml", (ROOT / "config.yml").read_bytes())
     try:
         check_leaks(homework, starter)
     except ReleaseError:

@@ -1,7 +1,7 @@
 """Reads and validates config.yml.
 
-GPT-2 small (`gpt2`) has its config.yml at the root of the repository; every other model has it in its own folder,
-`checkpoints/NAME/`, beside its weights and vocabulary.
+A model has its config.yml in its own folder, `checkpoints/NAME/`, beside its weights and vocabulary. That of GPT-2
+small (`gpt2`) is at the root of the repository, unless the root's config.yml is another homework's.
 
 Commands read the configuration when they start: nothing slow is imported here, such as PyTorch or NumPy.
 """
@@ -74,7 +74,8 @@ class Config:
 
 def model_names(root: Path = ROOT) -> list[str]:
     """The models below `root`: `gpt2`, and each folder of `checkpoints/` that has a config.yml."""
-    return ["gpt2", *sorted(path.parent.name for path in root.glob("checkpoints/*/config.yml"))]
+    found = sorted(path.parent.name for path in root.glob("checkpoints/*/config.yml"))
+    return list(dict.fromkeys(("gpt2", *found)))
 
 
 def model_config(name: str, root: Path = ROOT) -> Config:
@@ -88,8 +89,8 @@ def model_config(name: str, root: Path = ROOT) -> Config:
         raise ConfigError(
             f"--model {name}: there is no such model; known are {', '.join(known)} (bundled stands for {BUNDLED})"
         )
-    folder = root if model == "gpt2" else root / "checkpoints" / model
-    return load_config(folder / "config.yml", model)
+    path = root / "checkpoints" / model / "config.yml"
+    return load_config(root / "config.yml" if model == "gpt2" and not path.exists() else path, model)
 
 
 def option(model: str) -> str:

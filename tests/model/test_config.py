@@ -40,6 +40,15 @@ def test_models_are_gpt2_and_the_folders_with_a_config(tiny_root):
     assert model_names(tiny_root) == ["gpt2", "tiny"]
 
 
+def test_gpt2s_config_may_be_in_a_folder_of_its_own(tiny_root):
+    (tiny_root / "config.yml").write_text("seed: 1", encoding="utf-8")  # another homework's
+    folder = tiny_root / "checkpoints" / "gpt2"
+    folder.mkdir()
+    (folder / "config.yml").write_bytes((ROOT / "config.yml").read_bytes())
+    assert model_names(tiny_root) == ["gpt2", "tiny"]
+    assert model_config("gpt2", tiny_root) == model_config("gpt2")
+
+
 def test_the_error_for_an_unknown_model_lists_the_models():
     with pytest.raises(ConfigError, match=r"--model gpt3: there is no such model; known are gpt2, .*gpt2-mini"):
         model_config("gpt3")

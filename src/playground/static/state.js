@@ -10,6 +10,7 @@ let timer = null;
 
 export function setDefaults(values) {
   Object.assign(DEFAULTS, values);
+  Object.assign(state, values); // for an address that names a view alone
 }
 
 // Reads the address; false if it holds nothing of ours.
