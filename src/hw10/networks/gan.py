@@ -6,6 +6,7 @@ networks", 2016, with fewer channels.
 
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 
 Z: Final = 64  # numbers of noise that an image is made of
@@ -18,7 +19,10 @@ class Generator(nn.Module):
     def __init__(self, z: int = Z, width: int = WIDTH):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(z, 2 * width * 49, bias=False),
+            nn.Linear(z, 256, bias=False),
+            nn.BatchNorm1d(256),
+            nn.ReLU(),
+            nn.Linear(256, 2 * width * 49, bias=False),
             nn.BatchNorm1d(2 * width * 49),
             nn.ReLU(),
             nn.Unflatten(1, (2 * width, 7, 7)),
@@ -46,13 +50,28 @@ class Discriminator(nn.Module):
             nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(2 * width * 49, 1),
+            nn.Linear(2 * width * 49, 128),
+            nn.LeakyReLU(0.2),
+            Deviation(),
+            nn.Linear(128 + 1, 1),
         )
         self.apply(_start_small)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(2 * images - 1)
         return logits
+
+
+class Deviation(nn.Module):
+    """Features (B, F) → (B, F + 1): the mean of their standard deviations over the batch beside them.
+
+    A discriminator that sees how much the images of a batch differ does not let a generator draw the same all the time.
+    After Karras and others, "Progressive growing of GANs", 2018.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        deviation = features.var(dim=0, correction=0).add(1e-8).sqrt().mean()
+        return torch.cat((features, deviation.expand(len(features), 1)), dim=1)
 
 
 def _start_small(module: nn.Module) -> None:
