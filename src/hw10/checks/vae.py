@@ -34,6 +34,12 @@ from src.hw10.mnist import PIXELS
 from src.hw10.noise import Floats
 
 FILE = "vae.py"
+NAMES = ("negative ELBO", "KL term", "reconstruction loss")
+GRADIENTS = {  # by the names that `elbo.WEIGHTS` has
+    "to_mean": "the gradient of the encoder's weights behind the mean",
+    "to_log_variance": "the gradient of the encoder's weights behind the variance",
+    "to_logits": "the gradient of the decoder's weights",
+}
 Float32 = NDArray[np.float32]
 EDGES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of the bars that show noise, in standard deviations
 
@@ -176,7 +182,7 @@ def check_values(test: HW10Test, batch: int, latents: int) -> None:
     input, case, _, returned = _measured(test, batch, latents)
     values = _values(test, input, returned)
     right = right_values(case)
-    chart = Chart("The three values", "nats", ("negative ELBO", "KL", "reconstruction"), tuple(right), tuple(values))
+    chart = Chart("The three values", "nats", NAMES, tuple(right), tuple(values))
     if not same_values(values, right):
         mistakes = diagnose_values(values, case)
         test.lose(input, _listed(right), _listed(values), mistakes, "the values are wrong", chart)
@@ -195,7 +201,7 @@ def check_gradient(test: HW10Test, batch: int, latents: int) -> None:
     wrong = [name for name in elbo.WEIGHTS if not elbo.same_gradient(got[name], right[name])]
     if wrong:
         mistakes = diagnose_values(values, case) or diagnose_gradients(got, kl, rec)
-        expected, shown = (f"the gradient of {wrong[0]}: {numbers(each[wrong[0]])}" for each in (right, got))
+        expected, shown = (f"{GRADIENTS[wrong[0]]}: {numbers(each[wrong[0]])}" for each in (right, got))
         mistakes = mistakes or diagnose_sample(SampleCase(case.z, case.m, case.v))
         test.lose(f"gradients through {input}", expected, shown, mistakes, "the gradients are wrong")
 
@@ -243,7 +249,7 @@ def _latents(test: HW10Test, input: str, returned: Returned, shape: tuple[int, i
 def _values(test: HW10Test, input: str, returned: Returned) -> list[float]:
     """The three values, each of which must be one number."""
     found = []
-    for name, item in zip(("negative ELBO", "KL term", "reconstruction loss"), returned.items[:3], strict=True):
+    for name, item in zip(NAMES, returned.items[:3], strict=True):
         value: Any = item
         if isinstance(value, np.ndarray) and value.size != 1:
             mistake = elbo.NOT_REDUCED if value.ndim == 1 else elbo.NOT_THREE
@@ -258,4 +264,4 @@ def _values(test: HW10Test, input: str, returned: Returned) -> list[float]:
 
 def _listed(values: list[float]) -> str:
     """The three values, for a person."""
-    return ", ".join(f"{value:.6g}" for value in values)
+    return ", ".join(f"{name} {value:.6g}" for name, value in zip(NAMES, values, strict=True))
