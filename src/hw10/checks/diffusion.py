@@ -3,6 +3,7 @@
 What is right comes from the definition of the process: noise is added step by step, or Bayes' rule applied on a grid.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -137,10 +138,7 @@ def check_sample(test: HW10Test, shape: tuple[int, ...], steps: int, t: Ints | N
     returned = test.call(input, FILE, "q_sample", *arguments)
     got = _image(test, input, returned, shape)
     _check_arguments(test, input, arguments, returned)
-    right = np.empty(shape)
-    for i, step in enumerate(t.tolist()):
-        mean, variance = process.walked(x_0[i].astype(np.float64), step)
-        right[i] = mean + np.sqrt(variance) * noise[i]
+    right = np.stack([_given(process, *each) for each in zip(x_0, noise, t.tolist(), strict=True)])
     chart = _chart(f"The first pixels at t = {t[0]}", right[0], got[0])
     if not same(got, right):
         case = Case(_float64(x_0), _float64(noise), t, _float64(process.beta))
@@ -165,23 +163,31 @@ def check_simulation(test: HW10Test, steps: int) -> None:
     _check_arguments(test, input, arguments, returned)
     drawn = np.stack([process.simulated(rng, np.tile([-1.0, 1.0], (DRAWS, 1)), step) for step in range(steps)])
     chart = _histogram(drawn, got)
-    (mean, spread), (of_got, spread_of_got) = ((x.mean(axis=1), x.std(axis=1)) for x in (drawn, got))
-    for step in range(steps):
-        shift = np.abs(of_got[step] - mean[step]).max()
-        if not shift < TOLERANCE * spread[step].max() * np.sqrt(2 / DRAWS):
-            _lose_simulation(test, f"{input}; t = {step}", "mean", mean[step], of_got[step], chart)
-        ratio = np.abs(2 * np.log(spread_of_got[step] / spread[step])).max()
-        if not ratio < TOLERANCE * np.sqrt(4 / DRAWS):
-            what = "standard deviation"
-            _lose_simulation(test, f"{input}; t = {step}", what, spread[step], spread_of_got[step], chart)
+    for what, step, expected, came in _other_moments(drawn, got):
+        right = np.concatenate([_given(process, x_0[t == i], noise[t == i], i) for i in range(steps)])
+        case = Case(_float64(x_0), _float64(noise), t, _float64(process.beta))
+        mistakes = hints.diagnose_sample(got.reshape(x_0.shape), right, case)
+        reason = f"the {what} is another one than that of noise that was added step by step"
+        expecting = f"{what}s {numbers(expected)} of the pixels -1 and 1"
+        test.lose(f"{input}; t = {step}", expecting, numbers(came), mistakes, reason, chart)
     test.chart = chart
 
 
-def _lose_simulation(
-    test: HW10Test, input: str, what: str, expected: Floats, got: Floats, chart: Histogram
-) -> NoReturn:
-    reason = f"the {what} is another one than that of noise that was added step by step"
-    test.lose(input, f"{what}s {numbers(expected)} of the pixels -1 and 1", numbers(got), (), reason, chart)
+def _other_moments(drawn: Floats, got: Floats) -> Iterator[tuple[str, int, Floats, Floats]]:
+    """Where the moments of both, (steps, N, 2), differ: which moment, at which step, and its values (2,) in both."""
+    (mean, spread), (of_got, spread_of_got) = ((x.mean(axis=1), x.std(axis=1)) for x in (drawn, got))
+    shift = np.abs(of_got - mean) / spread / np.sqrt(2 / DRAWS)  # (steps, 2), in standard deviations
+    ratio = np.abs(2 * np.log(spread_of_got / spread)) / np.sqrt(4 / DRAWS)
+    for step in np.flatnonzero(~(shift < TOLERANCE).all(axis=1)).tolist():
+        yield "mean", step, mean[step], of_got[step]
+    for step in np.flatnonzero(~(ratio < TOLERANCE).all(axis=1)).tolist():
+        yield "standard deviation", step, spread[step], spread_of_got[step]
+
+
+def _given(process: Process, x_0: Float32, noise: Float32, t: int) -> Floats:
+    """x_t of images (B, …) for a noise that is given: the moments of t steps."""
+    mean, variance = process.walked(_float64(x_0), t)
+    return np.asarray(mean + np.sqrt(variance) * noise)
 
 
 def check_posterior(test: HW10Test, shape: tuple[int, ...], steps: int, firsts: int = 0) -> None:
