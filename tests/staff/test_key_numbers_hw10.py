@@ -144,11 +144,11 @@ def test_temperatures_give_the_ratios_stated(temperature, stated):
 
 
 def test_an_accuracy_has_the_standard_error_stated():
-    probabilities = np.array([math.comb(100, k) / 2**100 for k in range(101)])
-    accuracies = np.arange(101) / 100
+    probabilities = np.array([math.comb(32, k) * 0.7**k * 0.3 ** (32 - k) for k in range(33)])
+    accuracies = np.arange(33) / 32
     mean = float(probabilities @ accuracies)
-    assert math.sqrt(probabilities @ (accuracies - mean) ** 2) == pytest.approx(0.05)
-    assert "0.05 for $a = 0.5$ and $n = 100$" in ANSWERS["1b.ii"]
+    assert f"{math.sqrt(probabilities @ (accuracies - mean) ** 2):.2f}" == "0.08"
+    assert all(stated in ANSWERS["1b.ii"] for stated in ("$n = 32$", "0.08 for $a = 0.7$"))
 
 
 def test_half_of_two_balanced_labels_survive_shuffling():
