@@ -157,6 +157,7 @@ class HiddenPenaltyTest(HW10Test):
 
 class HiddenMemoryTest(HW10Test):
     part = "5d"
+    seconds = 40.0
 
     @number("5d.3")
     @weight(2)
@@ -165,8 +166,8 @@ class HiddenMemoryTest(HW10Test):
     def test_uniform(self) -> None:
         """Right for another capacity, for one example, and for long streams (hidden)"""
         continual.check_size(self, 3, (2, 4, 11))
-        continual.check_streams(self, 6, 2000, (7, 9, 15))
-        continual.check_streams(self, 2, 2000, (3, 4, 6))
+        continual.check_streams(self, 6, 1500, (7, 9, 15))
+        continual.check_streams(self, 2, 1500, (3, 4, 6))
         continual.check_long_streams(self, 20, 25, 1000)
 
 
