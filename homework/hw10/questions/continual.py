@@ -24,12 +24,15 @@ def fisher_information(
 
         F = 1/N · Σ_n (∂ log p(label_n | image_n) / ∂θ)²
 
-    Each example has its own gradient, which is squared by itself: this is not the square of a batch's gradient. The
-    sum is over labels that the caller has drawn from the model, or that the data has. The result requires no gradient,
-    and the model stays as it was; gradients that training has left in it do not matter.
+    Each example has its own gradient, which is squared by itself: this is not the square of a batch's gradient. With
+    labels that were drawn from the model, as experiment.py does, this estimates the Fisher information; with those of
+    the data, it is called the empirical one.
+
+    The result requires no gradient, and the model's weights stay as they are. Training has left gradients in the model;
+    they must not get into the result.
     """
     # TODO 5b: the mean over the examples of their squared gradients.
-    # torch.autograd.grad returns gradients without touching those that are stored in the model.
+    # torch.autograd.grad returns gradients, and does not touch those that are stored in the model.
     ### START CODE HERE ###
     raise NotImplementedError("5b")
     ### END CODE HERE ###
