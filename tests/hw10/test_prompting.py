@@ -177,10 +177,10 @@ def test_a_short_training_leaves_its_files(run):
 
 
 def test_classification_counts_right_answers(run, monkeypatch):
-    monkeypatch.setattr(prompting, "SHOTS", (0, 1))
+    monkeypatch.setattr(prompting, "SHOTS", (0, 2))
     files = prompting.classify(run())
     rows = [line.split(",") for line in files["prompting.csv"].decode().splitlines()]
-    assert [row[:2] for row in rows[1:]] == [["0", "own"], ["1", "own"], ["1", "shuffled"]]
+    assert [row[:2] for row in rows[1:]] == [["0", "own"], ["2", "own"], ["2", "shuffled"]]
     assert all(0 <= float(row[2]) <= 1 for row in rows[1:])
 
 

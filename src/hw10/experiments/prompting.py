@@ -50,7 +50,7 @@ def classify(run: Run) -> Mapping[str, bytes]:
     """Accuracy and confidence by the number of examples in the prompt, with their own labels and with shuffled ones."""
     language, texts = load_language(run.lm, run.device), read_rows(run.data / TEXTS, ("text", "label", "use"))
     function = run.function(FILE, "label_log_likelihood")
-    conditions = [(shots, kind) for shots in SHOTS for kind in ("own", "shuffled") if shots or kind == "own"]
+    conditions = [(shots, kind) for shots in SHOTS for kind in ("own", "shuffled") if shots > 1 or kind == "own"]
     rows: list[Row] = []
     for shots, kind in run.progress(conditions, "prompting", "prompt"):
         answers = []
@@ -62,14 +62,17 @@ def classify(run: Run) -> Mapping[str, bytes]:
 
 
 def _examples(texts: Sequence[Mapping[str, str]], shots: int, is_shuffled: bool, rng: random.Random) -> str:
-    """The beginning of a prompt: some texts with their labels, or with labels that were dealt out anew."""
+    """The beginning of a prompt: texts with their labels, as many of each, or with these labels shuffled."""
     pool = [row for row in texts if row["use"] == "shot"]
     rng.shuffle(pool)
-    labels = [row["label"] for row in pool]
+    by_label = [[row for row in pool if row["label"] == label] for label in dict.fromkeys(row["label"] for row in pool)]
+    chosen = [row for rows in zip(*by_label, strict=False) for row in rows][:shots]
+    rng.shuffle(chosen)
+    labels = [row["label"] for row in chosen]
     if is_shuffled:
         rng.shuffle(labels)
-    chosen = list(zip(pool, labels, strict=True))[:shots]
-    return "".join(EXAMPLE.format(text=row["text"], label=label) for row, label in chosen)
+    pairs = zip(chosen, labels, strict=True)
+    return "".join(EXAMPLE.format(text=row["text"], label=label) for row, label in pairs)
 
 
 def _answers(
@@ -116,7 +119,7 @@ def _classification_picture(language: Language, rows: Sequence[Row]) -> bytes:
     accuracy, confidence = figure.subplots(1, 2)
     places = {shots: place for place, shots in enumerate(SHOTS)}
     for kind, style in (("own", "o-"), ("shuffled", "s--")):
-        chosen = [row for row in rows if row["labels"] == kind or row["shots"] == 0]
+        chosen = [row for row in rows if row["labels"] == kind or int(row["shots"]) < 2]
         xs = [places[int(row["shots"])] for row in chosen]
         accuracy.errorbar(
             xs, [100 * float(row["accuracy"]) for row in chosen],
