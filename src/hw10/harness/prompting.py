@@ -1,5 +1,6 @@
 """Calls the functions of problem 1 with a small language model, whose weights come from the grader."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WEIGHTS = 4  # arrays of a model: embedding, places, recurrence, readout
+MOST = 100  # things in a list of parameters that are looked at
 
 
 class ElmanLM(nn.Module):
@@ -44,7 +45,8 @@ class ElmanLM(nn.Module):
 
 def label_log_likelihood(function: Callable[..., Any], *arguments: Tensor) -> Any:
     """What the function returns; `arguments` are the model's weights, the prompt (1, P) and the label (1, L)."""
-    return function(ElmanLM(arguments[:WEIGHTS]), *arguments[WEIGHTS:])
+    *weights, prompt, label = arguments
+    return function(ElmanLM(weights), prompt, label)
 
 
 def trained(function: Callable[..., Any], *arguments: Tensor) -> Any:
@@ -61,7 +63,7 @@ def trained(function: Callable[..., Any], *arguments: Tensor) -> Any:
     value = function(model, soft_prompt)
     if isinstance(value, (Tensor, str, dict)) or not isinstance(value, Iterable):
         return value
-    found = list(value)
+    found = list(itertools.islice(value, MOST))
     own = list(model.parameters())
     of_prompt = sum(each is soft_prompt for each in found)
     of_model = sum(any(each is parameter for parameter in own) for each in found)

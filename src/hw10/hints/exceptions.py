@@ -26,7 +26,12 @@ MISTAKES = (
     Mistake(
         "shapes differ",
         "two tensors do not fit together; print their shapes, and compare them with those in the first lines",
-        (_says(r"must match the size of tensor|shapes cannot be multiplied|size mismatch|Target size "),),
+        (
+            _says(
+                r"must match the size of tensor|Sizes of tensors must match|shapes cannot be multiplied|size mismatch|"
+                r"Target size "
+            ),
+        ),
     ),
     Mistake(
         "missing import",
