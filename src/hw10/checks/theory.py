@@ -4,6 +4,7 @@ What is right is found without them: by finite differences, by searching a minim
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
@@ -28,7 +29,7 @@ class GeneratorGradientTest(HW10Test):
 
         def instance(rng: np.random.Generator) -> Instance:
             logits = rng.uniform(-5, 5, 4)
-            return Instance({"logit": logits}, slopes(logits), logits)
+            return Instance({"logit": logits}, np.array([slopes(loss, logits) for loss in LOSSES]), logits)
 
         check_result(self, "generator_gradient", instance, theory.GRADIENT_MISTAKES)
 
@@ -69,9 +70,9 @@ class ValueTest(HW10Test):
         check_result(self, "value_at_optimum", instance, theory.VALUE_MISTAKES)
 
 
-def slopes(logits: Floats) -> Floats:
-    """Those of both losses of the generator at the logits (N,), by finite differences, (2, N)."""
-    return np.array([(loss(logits + STEP) - loss(logits - STEP)) / (2 * STEP) for loss in (_minimax, _nonsaturating)])
+def slopes(loss: Callable[[Floats], Floats], logits: Floats) -> Floats:
+    """Those of a loss of the generator at the logits (N,), by finite differences, (N,)."""
+    return (loss(logits + STEP) - loss(logits - STEP)) / (2 * STEP)
 
 
 def _minimax(logits: Floats) -> Floats:
@@ -80,6 +81,9 @@ def _minimax(logits: Floats) -> Floats:
 
 def _nonsaturating(logits: Floats) -> Floats:
     return np.array([-math.log(1 / (1 + math.exp(-h))) for h in logits])
+
+
+LOSSES = (_minimax, _nonsaturating)
 
 
 def two_distributions(rng: np.random.Generator) -> TwoDistributions:
