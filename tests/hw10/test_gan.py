@@ -215,6 +215,23 @@ def test_a_short_training_leaves_all_files(tmp_path, quick_yardstick):
     assert [sum(int(row[f"digit {digit}"]) for digit in range(10)) for row in rows] == [200, 200]
 
 
+def test_an_interrupted_training_goes_on(tmp_path, quick_yardstick, monkeypatch, capsys):
+    step = gan.GAN.step
+
+    def interrupted(self, iteration, *arguments):
+        if iteration == 3:
+            raise KeyboardInterrupt
+        return step(self, iteration, *arguments)
+
+    monkeypatch.setattr(gan.GAN, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_with(tmp_path, iterations=5).files_of(HOMEWORK.part("3c"))
+    monkeypatch.setattr(gan.GAN, "step", step)
+    run_with(tmp_path, iterations=5).files_of(HOMEWORK.part("3c"))
+    assert "going on at iteration 3" in capsys.readouterr().out
+    assert not list((tmp_path / "work").iterdir())
+
+
 def test_a_training_step_moves_both_networks(tmp_path):
     run = run_with(tmp_path)
     own = gan.GAN.from_seed(run, 1, run.training("gan"))
