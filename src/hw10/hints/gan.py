@@ -82,12 +82,12 @@ RAW_LOGITS = Mistake(
 )
 SIGN = Mistake(
     "loss with the opposite sign",
-    "the sign is flipped: a loss is minimised, so what shall grow has a minus",
+    "the sign is flipped: a loss is minimised, so what should grow gets a minus",
     (lambda case, value: -value,),
 )
 CONSTANT = Mistake(
     "constant loss",
-    "the loss is the same number whatever the networks are; values such as log 4 and log 2 hold at the optimum alone",
+    "the loss is the same number whatever the networks are; log 4 and log 2 are right at the optimum only",
 )
 ORDER = Mistake(
     "losses in the other order", "the two losses are swapped: return the discriminator's first, then the generator's"
@@ -110,7 +110,7 @@ NOT_AVERAGED = Mistake(
 
 LABELS_SWAPPED = Mistake(
     "labels swapped",
-    "real and fake are swapped: the discriminator shall give real images a high D, and generated ones a low D",
+    "real and fake are swapped: the discriminator should give real images a high D, and generated ones a low D",
     (lambda case, _: Terms(surprise(-case.real), surprise(case.fake)),),
 )
 FAKE_AS_REAL = Mistake(
@@ -177,7 +177,7 @@ D_STAGES = (
 
 REJECTED = Mistake(
     "generator trained to fail",
-    "minimising this makes generated images easier to recognise; the generator shall raise D(G(z))",
+    "minimising this makes generated images easier to recognise; the generator should raise D(G(z))",
 )
 ON_REAL = Mistake(
     "generator's loss of real images",
@@ -256,7 +256,7 @@ NOT_DETACHED = Mistake(
 )
 D_UNTRAINED = Mistake(
     "discriminator without gradient",
-    "d_loss sends no gradient to the discriminator; no `.item()`, `.detach()` or `torch.no_grad()` around d",
+    "d_loss sends no gradient to the discriminator; is there an `.item()`, `.detach()` or `torch.no_grad()` around d?",
 )
 LOGITS_DETACHED = Mistake(
     "logits detached",
@@ -268,10 +268,10 @@ G_UNTRAINED = Mistake(
 )
 BACKWARD = Mistake(
     "backward inside",
-    "the function calls backward(); it shall return the losses alone, and experiment.py takes the gradients",
+    "the function calls backward(); it should return the losses alone; experiment.py takes the gradients",
 )
 NETWORKS_CHANGED = Mistake(
-    "networks changed", "the parameters of g or d are others after the call; the function only computes losses"
+    "networks changed", "the parameters of g or d have changed after the call; the function should only compute losses"
 )
 LEFT_FROZEN = Mistake(
     "left frozen", "requires_grad is still False for some parameters after the call, so they would never be trained"

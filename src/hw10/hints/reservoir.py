@@ -105,8 +105,8 @@ MISTAKES = (
     ),
     Mistake(
         "replaces always",
-        "every new example gets in, so the older one is, the less likely it is still there; the more were seen, the "
-        "more often a new one must be dropped",
+        "every new example gets in, so the older an example is, the less likely it is still there; the more were "
+        "seen, the more often a new one must be dropped",
         (lambda: Rule(_always, _any), lambda: Rule(_always, _first), lambda: Rule(_always, _last)),
     ),
     Mistake(
@@ -168,7 +168,7 @@ BEYOND_CAPACITY = Mistake(
 )
 NOT_IN_PLACE = Mistake(
     "not in place",
-    "the list that was given stays empty; append to it, or assign to its entries. The caller sees no other list, also "
+    "the list that was given stays empty; append to it, or assign to its entries. The caller sees no other list, even "
     "if it is returned",
 )
 NOT_FULL = Mistake(
