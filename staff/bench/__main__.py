@@ -1,8 +1,10 @@
 """Benchmark the model: `make bench`, or python -m staff.bench [SECTION …] for some sections only.
 
-Each line is printed as soon as it is measured; at the end, the table and the chart are written to dist/bench/. The
-implementations that a line compares run in turn, round by round, and a ratio is the median of the ratios of the rounds.
-Nothing else should run on the machine meanwhile. The tables in docs/performance.md come from such a run.
+Each line is printed as soon as it is measured; at the end, the table and the chart are written to dist/bench/. What a
+line compares runs in turn, in random order within a round. A ratio is the median of the rounds' ratios, with a 95 %
+interval; "ahead" and "behind" are said only if it excludes 1. The memory is read between, and what ran while that was
+slow does not count. Still, nothing else should run on the machine meanwhile. The tables in docs/performance.md come
+from such a run.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from staff.bench import report, sections
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections.SECTIONS)} (all)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds, after a warm-up (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds, at each context (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "bench", metavar="DIR", help="(dist/bench)")
     args = parser.parse_args()
     unknown = [name for name in args.sections if name not in sections.SECTIONS]

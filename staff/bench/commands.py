@@ -7,8 +7,9 @@ from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
 from staff.bench import implementations
 from staff.bench.implementations import PLAIN, SMALL, SOLUTION
+from staff.bench.intervals import ratio
 from staff.bench.measurements import Measurements
-from staff.bench.timing import first_result, in_turn, ratio, run_python
+from staff.bench.timing import first_result, in_turn, run_python
 
 _LOAD = """
 from src.model import checkpoint
@@ -28,10 +29,10 @@ def starting(measurements: Measurements, rounds: int) -> None:
         "grader": lambda: run_python("grader.py", "--submission", str(SOLUTION))[0],
     }
     times = in_turn(jobs, rounds, "starting")
-    medians = {job: statistics.median(in_rounds) for job, in_rounds in times.items()}
+    medians = {job: times.median(job) for job in jobs}
     measurements.add("main.py --help", medians["help"], "s", -0.3)
     what, note = f"grader.py {part} to its first result / loading", f"{medians['part']:.2f} s / {medians['load']:.2f} s"
-    measurements.add(what, ratio(times["part"], times["load"]), "times", -1.3, note)
+    measurements.add_ratio(what, ratio(times["part"], times["load"]), "times", -1.3, note)
     measurements.add("grader.py whole", medians["grader"], "s", -30.0)
 
 
@@ -42,7 +43,7 @@ def whole(measurements: Measurements, rounds: int) -> None:
         ours, plain, memory = _whole_runs(name, 1 if is_small else rounds)
         note = f"{statistics.median(ours):.0f} s, {statistics.median(plain):.0f} s"
         bound = 4.0 if is_small else None
-        measurements.add(f"main.py whole, {name}: plain / ours", ratio(plain, ours), "times", bound, note)
+        measurements.add_ratio(f"main.py whole, {name}: plain / ours", ratio(plain, ours), "times", bound, note)
         beyond = (memory - _weights_and_cache(name)) / 1e6
         bound, note = -350.0 if is_small else None, f"{memory / 1e6:.0f} MB in all"
         measurements.add(f"main.py, {name}: peak memory beyond weights and cache", beyond, "MB", bound, note)

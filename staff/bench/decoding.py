@@ -1,109 +1,175 @@
-"""How long a new token takes: at several contexts, and for several prompts at once."""
+"""How long a new token takes: of several implementations, at several contexts, and for several prompts at once.
+
+All times include the sampling of the token from the 40 likeliest: by the homework's reference answer for our model and
+the plain one, by their own samplers for transformers, CTranslate2 and llama.cpp, and by NumPy for OpenVINO and ONNX
+Runtime, which have none. All keep the keys and values of the tokens before.
+"""
 
 import functools
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from src.model.config import Config, model_config
-from staff.bench import machine
+from src.model.config import BUNDLED, Config, model_config
+from staff.bench.contenders import CONTENDERS, ONE_PROMPT, OURS, PRODUCTS, Contender, start_all
 from staff.bench.implementations import SMALL
-from staff.bench.measurements import Measurements
-from staff.bench.own_process import QUIET, OwnProcess, start_all
-from staff.bench.timing import in_turn, ratio
+from staff.bench.intervals import Ratio, ratio
+from staff.bench.measurements import Contest, Entry, Measurements
+from staff.bench.timing import Times, in_turn, joined
 
-CONTEXTS = (10, 100, 350, 600, 900)
 MIDDLE = (100, 350, 600)
-TOKENS = 24  # decoded at each context
+POSITIONS = (10, 100, 350, 600, 880)
+TOKENS = 20  # a block
+BLOCKS = 5  # timed in a row; then the prompts are read anew, so that the context stays close to where it began
 BATCHES = (1, 5, 16, 64)
+FEW = (OURS, "ours, bfloat16", "transformers", "CTranslate2", "CTranslate2, int8")
 THROUGHPUT = "tokens a second"  # a chart
-
-# Jobs beside the implementations: a plain read of the bytes that a step needs, and the matrix products of a step.
-READ, PRODUCTS = "read", "products"
-BOUNDS = {("transformers", 1): 1.15, ("transformers", 5): 1.4, ("ours, bfloat16", 5): -1 / 1.5}  # for SMALL
+MEMORY = "memory: weights and cache, float32"
+BOUNDS = {("ours, bfloat16", 5): -1 / 1.5}  # of another's time divided by ours; others must be above 1
 
 
 @dataclass(frozen=True)
-class DecodingTimes:
-    """Seconds a token, one number for each round."""
+class Decoded:
+    """What was measured of a batch size: seconds a token."""
 
-    of: Mapping[tuple[str, int], Sequence[float]]  # (label of an implementation, or READ or PRODUCTS; context)
-    model: Mapping[int, Sequence[float]]  # context → our model's step, without the sampling
+    contexts: Sequence[int]
+    at: Mapping[int, Times[str]]  # context → times by label
+    model: Mapping[int, NDArray[np.float64]]  # context → our model's part of the time, in each round
+
+    def everywhere(self) -> Times[str]:
+        """The rounds at all contexts."""
+        return joined([self.at[c] for c in self.contexts])
 
 
-def decoding(measurements: Measurements, rounds: int, name: str = SMALL) -> None:
-    """Time per token at several contexts for one prompt and for five."""
-    config, implementations = model_config(name), start_all(name)
-    contexts = [c for c in CONTEXTS if c + TOKENS <= config.n_positions]
-    middle = [c for c in contexts if c in MIDDLE]
-    read = machine.reader()
-    for batch in (1, 5):
-        chosen = {k: v for k, v in implementations.items() if k != "plain" or batch == 1}
-        measured_at = contexts if batch == 1 else middle
-        times = _decode(config, chosen, read, batch, measured_at, rounds)
-        for label in chosen:
-            points = {c: statistics.median(times.of[label, c]) * 1e3 for c in measured_at}
-            measurements.add_curve(f"{name}, batch {batch}", label, points)
-        _compare(measurements, times, name, list(chosen), batch, middle)
-        if batch == 1 and 900 in contexts:
-            late = ratio(times.of["ours", 900], times.of["ours", 100])
-            measurements.add(f"{name}: a token at position 900 / at 100", late, "times", -1.25)
-    for implementation in implementations.values():
-        implementation.close()
+def decoding(measurements: Measurements, rounds: int) -> None:
+    """Everybody, with GPT-2 small's shape: one prompt and five, at context 100 to 600."""
+    _decoding(measurements, rounds, SMALL, tuple(CONTENDERS), (1, 5))
+
+
+def mini(measurements: Measurements, rounds: int) -> None:
+    """The bundled model."""
+    _decoding(measurements, rounds, BUNDLED, (*FEW, "plain", PRODUCTS), (1, 5))
+
+
+def _decoding(
+    measurements: Measurements, rounds: int, name: str, labels: Sequence[str], batches: Sequence[int]
+) -> None:
+    config = model_config(name)
+    contenders = start_all(config, name, labels)
+    contexts = [c for c in MIDDLE if _fits(config, c)]
+    for batch in batches:
+        chosen = [c for c in contenders if batch == 1 or c.label not in ONE_PROMPT]
+        decoded = _decode(config, chosen, batch, contexts, rounds)
+        what = f"{name}, batch {batch}, context {contexts[0]} to {contexts[-1] + BLOCKS * (TOKENS + 1)}"
+        _compare(measurements, decoded, config, chosen, batch, what)
+        if batch == 1:
+            _add_curves(measurements, decoded, name, [label for label in FEW if label in labels])
+    for contender in contenders:
+        contender.close()
+
+
+def positions(measurements: Measurements, rounds: int) -> None:
+    """How a token's time grows with its position: ours and a few others, one prompt."""
+    config = model_config(SMALL)
+    contenders = start_all(config, SMALL, (*FEW, "llama.cpp"))
+    decoded = _decode(config, contenders, 1, [c for c in POSITIONS if _fits(config, c)], rounds)
+    _add_curves(measurements, decoded, SMALL, [c.label for c in contenders if not c.error])
+    (first, early), (last, late) = (
+        (c, decoded.at[c].seconds[OURS]) for c in (100, max(decoded.contexts))
+    )  # one after the other, not in the same rounds: the ratio only says how far they are apart
+    measurements.add_ratio(f"{SMALL}: a token at {last} / at {first}", ratio(late, early), "times", -1.25)
+    for contender in contenders:
+        contender.close()
+
+
+def _fits(config: Config, context: int) -> bool:
+    return context + (BLOCKS + 1) * (TOKENS + 1) <= config.n_positions
 
 
 def _decode(
-    config: Config, implementations: Mapping[str, OwnProcess], read: Callable[[], float], batch: int,
-    contexts: Sequence[int], rounds: int,
-) -> DecodingTimes:  # fmt: skip
-    model_times: dict[int, list[float]] = {c: [] for c in contexts}
+    config: Config, contenders: Sequence[Contender], batch: int, contexts: Sequence[int], rounds: int,
+    tokens: int = TOKENS,
+) -> Decoded:  # fmt: skip
+    parts: dict[int, list[Times[str]]] = {c: [] for c in contexts}
+    model: dict[int, list[float]] = {c: [] for c in contexts}
 
-    def decode(label: str, context: int) -> float:
-        prompts = torch.randint(config.vocab_size, (batch, context))
-        times = implementations[label].decode(prompts, TOKENS + 1)
-        if label == "ours":
-            model_times[context].append(float(np.median(times.model)))
-        return float(np.median(times.steps))
+    def decode(contender: Contender, of_model: list[float]) -> float:
+        block = contender.block()
+        if contender.label == OURS:
+            of_model.append(block.model)
+        return block.seconds
 
-    def read_bytes_of_step(context: int) -> float:
-        time.sleep(QUIET)
-        return min(read() for _ in range(3)) * bytes_of_step(config, batch, context + TOKENS / 2)
+    for in_a_row in _passes(rounds):
+        for context in contexts:
+            prompts = torch.randint(config.vocab_size, (batch, context))
+            of_model: list[float] = []
+            for contender in contenders:
+                contender.start(prompts, tokens, in_a_row + 1)
+            jobs: dict[str, Callable[[], float]] = {c.label: functools.partial(decode, c, of_model) for c in contenders}
+            parts[context].append(in_turn(jobs, in_a_row, f"{config.name}, batch {batch}, context {context}"))
+            model[context] += of_model[1:]  # without the warm-up
+    return Decoded(contexts, {c: joined(parts[c]) for c in contexts}, {c: np.array(model[c]) for c in contexts})
 
-    jobs: dict[tuple[str, int], Callable[[], float]] = {}
-    for context in contexts:
-        for label in implementations:
-            jobs[label, context] = functools.partial(decode, label, context)
-        jobs[READ, context] = functools.partial(read_bytes_of_step, context)
-        jobs[PRODUCTS, context] = functools.partial(implementations["ours"].products, batch, context, 1)
-    times = in_turn(jobs, rounds, f"decoding {config.name}, batch {batch}")
-    return DecodingTimes(times, {c: in_rounds[1:] for c, in_rounds in model_times.items()})  # without the warm-up
+
+def _passes(rounds: int) -> Iterator[int]:
+    """The rounds in portions of at most BLOCKS."""
+    for done in range(0, rounds, BLOCKS):
+        yield min(BLOCKS, rounds - done)
 
 
 def _compare(
-    measurements: Measurements, times: DecodingTimes, name: str, labels: Sequence[str], batch: int,
-    contexts: Sequence[int],
-) -> None:  # fmt: skip
-    """Add the lines for one batch size, averaged over the contexts."""
-    is_small = name == SMALL
-    what = f"{name}, batch {batch}, context {contexts[0]} to {contexts[-1]}:"
-    milliseconds = 1e3 * statistics.fmean(statistics.median(times.of["ours", c]) for c in contexts)
-    measurements.add(f"{what} a token, sampling included", milliseconds, "ms")
-    read = statistics.fmean(ratio(times.of[READ, c], times.model[c]) for c in contexts)
-    products = statistics.fmean(ratio(times.of[PRODUCTS, c], times.model[c]) for c in contexts)
-    if batch == 1:
-        measurements.add(f"{what} memory's limit / the model's step", read, "", 0.9 if is_small else None)
-    else:
-        bound = 0.85 if is_small else None
-        measurements.add(f"{what} only the products / step", products, "", bound, f"memory's limit / step {read:.2f}")
+    measurements: Measurements, decoded: Decoded, config: Config, contenders: Sequence[Contender], batch: int, what: str
+) -> None:
+    """Add the table of one batch size, over all contexts, and the lines with bounds."""
+    times = decoded.everywhere()
+    limit, model = _memory_limit(decoded, config, batch)
+    read = Entry(MEMORY, float(limit.min()), float(np.median(limit)), ratio(limit, times[OURS]), is_limit=True)
+    entries = [_entry(times, contender) for contender in contenders]
+    measurements.add_contest(Contest(what, (*entries, read), times.discarded()))
+
+    is_small = config.name == SMALL
+    share = ratio(limit, model)
+    measurements.add_ratio(
+        f"{what}: memory's limit / model's step", share, "", 0.85 if is_small and batch == 1 else None
+    )
+    for entry in entries:
+        if entry.label == PRODUCTS and batch > 1 and entry.ratio:
+            products = ratio(times[PRODUCTS], model)
+            measurements.add_ratio(f"{what}: products / step", products, "", 0.85 if is_small else None)
+        elif entry.ratio and entry.ratio.rounds and is_small:
+            bound = BOUNDS.get((entry.label, batch), 1.0)
+            if entry.label.startswith("ours") and batch == 1:
+                continue
+            measurements.add_ratio(f"{what}: {entry.label} / ours", entry.ratio, "times", bound)
+
+
+def _memory_limit(decoded: Decoded, config: Config, batch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each round: the seconds that reading what a step needs takes, and those of our model's step."""
+    times = decoded.everywhere()
+    bytes_read = [
+        np.full(len(decoded.model[c]), bytes_of_step(config, batch, c + BLOCKS * TOKENS / 2)) for c in decoded.contexts
+    ]
+    model = np.concatenate([decoded.model[c] for c in decoded.contexts])
+    return times.reading(OURS) * np.concatenate(bytes_read), np.where(times.busy(OURS), math.nan, model)
+
+
+def _entry(times: Times[str], contender: Contender) -> Entry:
+    label = contender.label
+    compared: Ratio | None = None if label == OURS else ratio(times[label], times[OURS])
+    if contender.error:
+        return Entry(label, error=contender.error)
+    minimum, median = times.minimum(label), times.median(label)
+    return Entry(label, minimum, median, compared, contender.computes, is_limit=label == PRODUCTS)
+
+
+def _add_curves(measurements: Measurements, decoded: Decoded, name: str, labels: Sequence[str]) -> None:
     for label in labels:
-        if label != "ours":
-            mean = statistics.fmean(ratio(times.of[label, c], times.of["ours", c]) for c in contexts)
-            bound = BOUNDS.get((label, batch)) if is_small else None
-            measurements.add(f"{what} {label} / ours", mean, "times", bound)
+        points = {c: decoded.at[c].median(label) * 1e3 for c in decoded.contexts}
+        measurements.add_curve(f"{name}, batch 1", label, points)
 
 
 def bytes_of_step(config: Config, batch: int, context: float) -> float:
@@ -116,21 +182,16 @@ def bytes_of_step(config: Config, batch: int, context: float) -> float:
 
 def batches(measurements: Measurements, rounds: int) -> None:
     """Tokens a second for several numbers of prompts."""
-    config, implementations = model_config(SMALL), start_all(SMALL)
-    implementations.pop("plain").close()
-
-    def decode(label: str, batch: int) -> float:
-        times = implementations[label].decode(torch.randint(config.vocab_size, (batch, 100)), 9)
-        return float(np.median(times.steps))
-
-    jobs = {(label, b): functools.partial(decode, label, b) for b in BATCHES for label in implementations}
-    times = in_turn(jobs, rounds, "batches")
-    speeds = {key: key[1] / statistics.median(in_rounds) for key, in_rounds in times.items()}
-    for label in implementations:
-        measurements.add_curve(THROUGHPUT, label, {b: speeds[label, b] for b in BATCHES})
-    for b in BATCHES:
-        compared = ratio(times["transformers", b], times["ours", b])
-        note = f"{speeds['ours', b]:.0f} tokens a second"
-        measurements.add(f"{SMALL}, batch {b}: transformers / ours", compared, "times", None, note)
-    for implementation in implementations.values():
-        implementation.close()
+    config = model_config(SMALL)
+    contenders = start_all(config, SMALL, FEW)
+    decoded = {b: _decode(config, contenders, b, (100,), rounds, tokens=8).everywhere() for b in BATCHES}
+    for contender in contenders:
+        speeds = {b: b / decoded[b].median(contender.label) for b in BATCHES}
+        if not contender.error:
+            measurements.add_curve(THROUGHPUT, contender.label, speeds)
+    for b, times in decoded.items():
+        note = f"{b / times.median(OURS):.0f} tokens a second"
+        compared = ratio(times["transformers"], times[OURS])
+        measurements.add_ratio(f"{SMALL}, batch {b}: transformers / ours", compared, "times", None, note)
+    for contender in contenders:
+        contender.close()

@@ -1,12 +1,12 @@
-"""What is compared: our model and three other implementations, with the same weights and the same top k."""
+"""Our model and the implementations that sample by themselves, with the same weights and the same top k."""
 
 import dataclasses
 import itertools
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from src.model import checkpoint, onednn
 from src.model.codec import END_OF_TEXT
 from src.model.config import BUNDLED, Config, load_config, model_config
 from src.model.gpt2 import GPT2
+from staff.bench.own_process import Ticks
 from staff.bench.plain.model import PlainGPT2
 
 if TYPE_CHECKING:
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
 SMALL = "gpt2-random"  # a checkpoint of GPT-2 small's shape with random weights
 SOLUTION = ROOT / "staff" / "hw1" / "solution"
 PLAIN = ROOT / "staff" / "bench" / "plain" / "questions"
-
-
-@dataclass(frozen=True)
-class StepTimes:
-    """Seconds of each token after the first, for the whole batch."""
-
-    steps: NDArray[np.float64]
-    model: NDArray[np.float64] | None  # the model's part of it; None if it is not known
 
 
 def make_small() -> None:
@@ -114,23 +107,30 @@ class Ours:
         self.model, self.config = ours(name, dtype)
         self._sample = load_function(SOLUTION, "sample.py", "sample")
 
-    def decode(self, prompts: Tensor, tokens: int) -> StepTimes:
+    def decode(self, prompts: Tensor, tokens: int, tick: Ticks) -> None:
         """Sample `tokens` tokens after the prompts."""
-        return _timed_sampling(self._sample, self.model, self.config, prompts, tokens)
+        _sample_in_blocks(self._sample, self.model, self.config, prompts, tokens, tick)
+
+    def logits(self, prompts: Tensor) -> NDArray[np.float32]:
+        """Logits (B, V) of the token after the prompts, the last of which is read in a step of its own."""
+        return _logits_from_a_past(self.model, prompts)
 
     @torch.inference_mode()
     def products(self, batch: int, context: int, tokens: int) -> float:
         """Seconds that only the matrix products of `tokens` new tokens each take, after `context` tokens."""
+        multiply = self._multiplication(batch, context, tokens)
+        return statistics.median(multiply() for _ in range(6))
+
+    def _multiplication(self, batch: int, context: int, tokens: int) -> Callable[[], float]:
+        """A job that multiplies as a step does, and returns the seconds that it took."""
         shape = self.config
         x = torch.randn(batch, tokens, shape.n_embd, dtype=getattr(torch, shape.dtype))
         wide = torch.randn(batch, tokens, 4 * shape.n_embd, dtype=x.dtype)
         query = x.unflatten(-1, (shape.n_head, -1)).transpose(1, 2)
-        caches = [
-            torch.randn(2, batch, shape.n_head, context + tokens, shape.head_dim, dtype=x.dtype)
-            for _ in range(shape.n_layer)
-        ]
-        times = []
-        for _ in range(6):
+        size = (2, batch, shape.n_head, context + tokens, shape.head_dim)
+        caches = [torch.randn(size, dtype=x.dtype) for _ in range(shape.n_layer)]
+
+        def multiply() -> float:
             began = time.perf_counter()
             for block, (key, value) in zip(self.model.transformer.h, caches, strict=True):
                 block.attn.c_attn(x)
@@ -143,40 +143,59 @@ class Ours:
                 block.mlp.c_fc(x)
                 block.mlp.c_proj(wide)
             self.model.readout_head(x)
-            times.append(time.perf_counter() - began)
-        return float(np.median(times))
+            return time.perf_counter() - began
+
+        return multiply
+
+
+class Products(Ours):
+    """Only the matrix products of our model's steps: a limit for what the rest of it could save."""
+
+    @torch.inference_mode()
+    def decode(self, prompts: Tensor, tokens: int, tick: Ticks) -> None:
+        """The products of `tokens` steps, each after as many tokens as the middle one."""
+        batch, context = prompts.shape
+        multiply = self._multiplication(batch, context + tokens // 2, 1)
+        for _ in range(tokens):
+            multiply()
+            tick()
 
 
 class Plain:
-    """The usual coursework kind of `sample`, with the plain model."""
+    """The usual coursework kind of `sample`, with the plain model: one prompt after the other."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, dtype: str = "float32"):
         self.config = model_config(name)
-        self.model = plain(self.config)
+        self.model = plain(self.config).to(getattr(torch, dtype))
         self._sample = load_function(PLAIN, "sample.py", "sample")
 
-    def decode(self, prompts: Tensor, tokens: int) -> StepTimes:
-        """Sample `tokens` tokens after the prompts, one prompt after the other."""
-        return _timed_sampling(self._sample, self.model, self.config, prompts, tokens)
+    def decode(self, prompts: Tensor, tokens: int, tick: Ticks) -> None:
+        """Sample `tokens` tokens after each prompt."""
+        _sample_in_blocks(self._sample, self.model, self.config, prompts, tokens, tick)
+
+    def logits(self, prompts: Tensor) -> NDArray[np.float32]:
+        """Logits (B, V) of the token after the prompts, the last of which is read in a step of its own."""
+        return _logits_from_a_past(self.model, prompts)
 
 
 @torch.inference_mode()
-def _timed_sampling(
-    sample: Callable[..., Tensor], model: Callable[..., Any], config: Config, prompts: Tensor, tokens: int
-) -> StepTimes:
-    starts: list[float] = []
-    ends: list[float] = []
-
+def _sample_in_blocks(
+    sample: Callable[..., Tensor], model: Callable[..., Any], config: Config, prompts: Tensor, tokens: int, tick: Ticks
+) -> None:
     def timed_model(ids: Tensor, past: Any = None) -> Any:
-        starts.append(time.perf_counter())
+        began = time.perf_counter()
         output = model(ids, past=past)
-        ends.append(time.perf_counter())
+        tick(time.perf_counter() - began)
         return output
 
     sample(timed_model, prompts, config, tokens)
-    # A row of calls for the batch, or one for each prompt if they are sampled one after the other.
-    began, ended = (np.reshape(times, (-1, tokens)) for times in (starts, ends))
-    return StepTimes(np.diff(ended).sum(0), (ended - began)[:, 1:].sum(0))
+
+
+@torch.inference_mode()
+def _logits_from_a_past(model: Callable[..., Any], prompts: Tensor) -> NDArray[np.float32]:
+    _, past = model(prompts[:, :-1])
+    logits: NDArray[np.float32] = model(prompts[:, -1:], past=past)[0][:, -1].float().numpy()
+    return logits
 
 
 class Transformers:
@@ -186,25 +205,30 @@ class Transformers:
         self.config = model_config(name)
         self.model = transformers(self.config, getattr(torch, dtype))
 
-    def decode(self, prompts: Tensor, tokens: int) -> StepTimes:
+    def decode(self, prompts: Tensor, tokens: int, tick: Ticks) -> None:
         """Sample `tokens` tokens after the prompts."""
-        ticks = []
 
         def on_token(ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
-            ticks.append(time.perf_counter())
+            tick()
             return torch.zeros(ids.size(0), dtype=torch.bool)  # do not stop
 
         self.model.generate(
             prompts, attention_mask=torch.ones_like(prompts), do_sample=True, top_k=self.config.top_k, temperature=1.0,
             max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0, stopping_criteria=[on_token],
         )  # fmt: skip
-        return StepTimes(np.diff(ticks), None)
+
+    @torch.inference_mode()
+    def logits(self, prompts: Tensor) -> NDArray[np.float32]:
+        """Logits (B, V) of the token after the prompts, the last of which is read in a step of its own."""
+        past = self.model(prompts[:, :-1]).past_key_values
+        logits: NDArray[np.float32] = self.model(prompts[:, -1:], past_key_values=past).logits[:, -1].float().numpy()
+        return logits
 
 
 class CTranslate2:
     """`generate_batch` of CTranslate2."""
 
-    def __init__(self, name: str, quantization: str):
+    def __init__(self, name: str, dtype: str):
         import ctranslate2
         from ctranslate2.converters.transformers import GPT2Loader
 
@@ -218,20 +242,27 @@ class CTranslate2:
                 return spec
 
         with tempfile.TemporaryDirectory() as folder:
-            path = Converter().convert(str(Path(folder) / "model"), quantization=quantization)
+            path = Converter().convert(str(Path(folder) / "model"), quantization=dtype)
             self.generator = ctranslate2.Generator(path, intra_threads=torch.get_num_threads())
 
-    def decode(self, prompts: Tensor, tokens: int) -> StepTimes:
+    def decode(self, prompts: Tensor, tokens: int, tick: Ticks) -> None:
         """Sample `tokens` tokens after the prompts."""
-        ticks = []
 
         def on_token(step: Any) -> bool:
             if step.batch_id == 0:
-                ticks.append(time.perf_counter())
+                tick()
             return False  # do not stop
 
         self.generator.generate_batch(
-            [[str(i) for i in row] for row in prompts.tolist()], max_length=tokens, min_length=tokens,
+            self._named(prompts), max_length=tokens, min_length=tokens,
             sampling_topk=self.config.top_k, include_prompt_in_result=False, callback=on_token,
         )  # fmt: skip
-        return StepTimes(np.diff(ticks), None)
+
+    def logits(self, prompts: Tensor) -> NDArray[np.float32]:
+        """Logits (B, V) of the token after the prompts."""
+        logits: NDArray[np.float32] = np.array(self.generator.forward_batch(self._named(prompts)))[:, -1]
+        return logits
+
+    @staticmethod
+    def _named(prompts: Tensor) -> list[list[str]]:
+        return [[str(i) for i in row] for row in prompts.tolist()]

@@ -19,8 +19,9 @@ from src.model.config import BUNDLED, Config, model_config
 from src.model.gpt2 import GPT2
 from staff.bench import implementations
 from staff.bench.implementations import SMALL, SOLUTION, Ours
+from staff.bench.intervals import ratio
 from staff.bench.measurements import Measurements
-from staff.bench.timing import in_turn, ratio
+from staff.bench.timing import in_turn
 
 
 @torch.inference_mode()
@@ -51,9 +52,9 @@ def lookahead(measurements: Measurements, rounds: int) -> None:
     jobs = {"step": step_only, "ahead": look_ahead, "horizon 2": step_of_horizon2}
     times = in_turn(jobs, 4 * rounds, "looking ahead")
     ahead, horizon2 = (ratio(times[job], times["step"]) for job in ("ahead", "horizon 2"))
-    note = f"a step takes {statistics.median(times['step']) * 1e3:.1f} ms"
-    measurements.add("40 candidates from one past / one step", ahead, "times", -4, note)
-    measurements.add("a whole step of horizon 2 / one step", horizon2, "times", -5.5)
+    note = f"a step takes {times.median('step') * 1e3:.1f} ms"
+    measurements.add_ratio("40 candidates from one past / one step", ahead, "times", -4, note)
+    measurements.add_ratio("a whole step of horizon 2 / one step", horizon2, "times", -5.5)
 
 
 @torch.inference_mode()
@@ -76,9 +77,9 @@ def likelihood(measurements: Measurements, rounds: int) -> None:
     }
     times = in_turn(jobs, rounds, "likelihoods")
     compared, products = ratio(times["transformers"], times["ours"]), ratio(times["products"], times["ours"])
-    note = f"{statistics.median(times['ours']) / len(texts) * 1e3:.1f} ms a text"
-    measurements.add("log-likelihoods: transformers / ours", compared, "times", 1.1, note)
-    measurements.add("log-likelihoods: only the products / ours", products, "", 0.85)
+    note = f"{times.median('ours') / len(texts) * 1e3:.1f} ms a text"
+    measurements.add_ratio("log-likelihoods: transformers / ours", compared, "times", 1.1, note)
+    measurements.add_ratio("log-likelihoods: only the products / ours", products, "", 0.85)
 
 
 @torch.inference_mode()
@@ -155,7 +156,7 @@ def _text(model: GPT2, tokens: int) -> Callable[[], float]:
 
 def _add_growth(measurements: Measurements, rounds: int, what: str, jobs: Mapping[int, Callable[[], float]]) -> None:
     times = in_turn(jobs, rounds, what)
-    milliseconds = {n: statistics.median(times[n]) * 1e3 for n in jobs}
+    milliseconds = {n: times.median(n) * 1e3 for n in jobs}
     measurements.add_curve("growth", what, milliseconds)
     (n0, t0), (n1, t1) = list(milliseconds.items())[-2:]
     note = ", ".join(f"{n}: {t:.3g}" for n, t in milliseconds.items()) + " ms"

@@ -1,6 +1,7 @@
 """The measurements as a table and as a chart."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,39 +11,75 @@ from matplotlib.figure import Figure
 from src.files import write_file
 from staff.bench.decoding import THROUGHPUT
 from staff.bench.implementations import SMALL
-from staff.bench.measurements import Line, Measurements
+from staff.bench.measurements import HEAD, Contest, Line, Measurements, cells, heading
 
 STYLES = {
     "ours": ("#d1495b", "-"),
     "ours, bfloat16": ("#d1495b", "--"),
     "transformers": ("#30638e", "-"),
-    "transformers, bfloat16": ("#30638e", "--"),
     "CTranslate2": ("#66a182", "-"),
     "CTranslate2, int8": ("#66a182", "--"),
-    "plain": ("#8d8d8d", "-"),
+    "llama.cpp": ("#edae49", "-"),
 }
+CLAIMS = {"ahead": "#66a182", "behind": "#d1495b"}  # colours of intervals; others are grey
 
 
 def save(measurements: Measurements, folder: Path) -> None:
-    """Write results.md, results.json and, if there is anything to draw, speed.png into `folder`."""
+    """Write results.md, results.json and, if there is anything to draw, ratios.png and speed.png into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "results.md", table(measurements).encode())
     write_file(folder / "results.json", (json.dumps(asdict(measurements), indent=1) + "\n").encode())
+    if measurements.contests:
+        draw_ratios(measurements.contests, folder / "ratios.png")
     if charts := _charts(measurements):
         draw(measurements, charts, folder / "speed.png")
 
 
 def table(measurements: Measurements) -> str:
-    """The lines in Markdown."""
-    head = [f"Measured on {measurements.machine}.", "", "| what | measured | bound | |", "| --- | ---: | ---: | --- |"]
-    return "\n".join([*head, *map(_row, measurements.lines)]) + "\n"
+    """The contests and the lines in Markdown."""
+    parts = [f"Measured on {measurements.machine}."]
+    parts += map(_contest, measurements.contests)
+    if measurements.lines:
+        head = ["| what | measured | 95 % interval | bound | |", "| --- | ---: | --- | ---: | --- |"]
+        parts.append("\n".join([*head, *map(_row, measurements.lines)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _contest(contest: Contest) -> str:
+    head = [_joined(HEAD), "| --- | ---: | ---: | ---: | --- | --- | --- |"]
+    rows = "\n".join([*head, *(_joined(cells(entry)) for entry in contest.entries)])
+    return f"{heading(contest)}.\n\n{rows}"
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 
 def _row(line: Line) -> str:
+    interval = "" if line.interval is None else "{:.3g} to {:.3g}".format(*line.interval)
     bound = "" if line.bound is None else f"{'≥' if line.bound > 0 else '≤'} {abs(line.bound):.3g}"
     verdict = "**missed**" if line.met is False else ""
     note = "; ".join(text for text in (verdict, line.note) if text)
-    return f"| {line.what} | {line.value:.3g} {line.unit} | {bound} | {note} |"
+    return f"| {line.what} | {line.value:.3g} {line.unit} | {interval} | {bound} | {note} |"
+
+
+def draw_ratios(contests: Sequence[Contest], path: Path) -> None:
+    """Draw each contender's time divided by ours, with its interval, one chart a contest, into a PNG file."""
+    figure = Figure(figsize=(5.6 * len(contests), 4.6), layout="constrained")
+    for axes, contest in zip(figure.subplots(1, len(contests), squeeze=False)[0], contests, strict=True):
+        compared = [(entry, entry.ratio) for entry in reversed(contest.entries) if entry.ratio]
+        for y, (entry, ratio) in enumerate(compared):
+            colour = CLAIMS.get(entry.claim, "#8d8d8d")
+            axes.plot([ratio.low, ratio.high], [y, y], color=colour, linewidth=2)
+            axes.plot(ratio.value, y, "s" if entry.is_limit else "o", color=colour, markersize=5)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(compared)), [entry.label for entry, _ in compared])
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("its time divided by ours, with 95 % interval")
+        axes.set_title(contest.what.replace(SMALL, "GPT-2 small's shape"), fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _charts(measurements: Measurements) -> list[str]:
@@ -57,7 +94,7 @@ def draw(measurements: Measurements, charts: list[str], path: Path) -> None:
     for i, chart in enumerate(charts, start=1):
         axes = figure.add_subplot(1, len(charts), i)
         for label, points in measurements.curves[chart].items():
-            colour, style = STYLES[label]
+            colour, style = STYLES.get(label, ("#8d8d8d", "-"))
             axes.plot(list(points), list(points.values()), style, color=colour, marker="o", markersize=3, label=label)
         if chart == THROUGHPUT:
             _label_throughput(axes, list(points))

@@ -1,12 +1,9 @@
 """The sections of the benchmark. Each adds its lines to the table, and its curves to the charts."""
 
-import functools
-import statistics
 from collections.abc import Callable, Collection
 
 import torch
 
-from src.model.config import BUNDLED
 from staff.bench import commands, decoding, inference, machine
 from staff.bench.implementations import make_small
 from staff.bench.measurements import Measurements
@@ -18,15 +15,17 @@ def limits(measurements: Measurements, rounds: int) -> None:
     jobs = {"large read": machine.reader()}
     for dtype in (torch.float32, torch.bfloat16):
         jobs[f"large product, {str(dtype).removeprefix('torch.')}"] = machine.multiplier(dtype)
-    for what, seconds in in_turn(jobs, rounds, "limits").items():
+    times = in_turn(jobs, rounds, "limits")
+    for what in jobs:
         unit = "GB/s" if what == "large read" else "GFLOP/s"
-        measurements.add(what, 1e-9 / statistics.median(seconds), unit)
+        measurements.add(what, 1e-9 / times.median(what), unit)
 
 
 SECTIONS: dict[str, Callable[[Measurements, int], None]] = {
     "limits": limits,
     "decoding": decoding.decoding,
-    "mini": functools.partial(decoding.decoding, name=BUNDLED),
+    "positions": decoding.positions,
+    "mini": decoding.mini,
     "batches": decoding.batches,
     "ahead": inference.lookahead,
     "likelihood": inference.likelihood,
