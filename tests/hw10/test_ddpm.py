@@ -1,5 +1,8 @@
 """The diffusion experiment: its schedule, its network, and how it draws with a student's functions."""
 
+import csv
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +11,11 @@ import torch
 from src.errors import StudentCodeError
 from src.files import ROOT
 from src.hw10.experiments import ddpm
+from src.hw10.networks import digit_classifier
 from src.hw10.networks.denoiser import Denoiser
 from src.hw10.parts import HOMEWORK
 from src.hw10.run import Run
-from src.hw10.settings import read_config
+from src.hw10.settings import Training, read_config
 from src.hw10.training import Loop
 
 
@@ -90,7 +94,7 @@ def test_a_short_training_learns(make_run, tmp_path):
     images = torch.zeros(20, 1, 28, 28)
     images[:, :, 8:20, 12:16] = 1
     with Loop(tmp_path, "short", 1, 40, {}) as loop:
-        ddpm.fit(model, ddpm.checked_sampler(run, schedule), images, images[:5], loop, 40, 8)
+        ddpm.fit(model, ddpm.checked_sampler(run, schedule), images, images[:5], loop, Training(40, 8, 2e-3, 1))
     losses = loop.history["train"]
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
@@ -123,3 +127,18 @@ def test_wrong_kinds_of_values_are_named(run_with, old, new, message):
         try_out()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_whole_experiment_in_short(make_run, monkeypatch):
+    """With few steps, and a yardstick that has learnt little: all declared files, and a row for each seed."""
+    monkeypatch.setattr(ddpm, "STEPS", 10)
+    monkeypatch.setattr(ddpm, "SHOWN", (0, 4, 9))
+    monkeypatch.setattr(digit_classifier, "EPOCHS", 1)
+    run = make_run()
+    training = replace(run.config.experiments["ddpm"], iterations=3, seeds=2)
+    run = replace(run, config=replace(run.config, experiments={**run.config.experiments, "ddpm": training}))
+    files = run.files_of(HOMEWORK.part("4b"))
+    assert files["ddpm_process.png"].startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO(files["ddpm.csv"].decode())))
+    assert [row["digits"] for row in rows] == ["drawn, seed 1", "drawn, seed 2", "real, to train with"]
+    assert not list(run.work.glob("*.pt"))

@@ -1,8 +1,9 @@
 """Problem 4: train a denoiser with the student's `q_sample`, and draw digits with the student's `posterior`."""
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from src.hw10.networks.denoiser import Denoiser
 from src.hw10.networks.digit_classifier import trained_classifier
 from src.hw10.plots import COLUMNS, ROWS, curves, digit_grid, png
 from src.hw10.run import Run
+from src.hw10.settings import Training
 from src.hw10.tables import Row, table
 from src.hw10.training import Loop, Stateful
 
@@ -101,47 +103,75 @@ class Path:
     guesses: Mapping[int, Tensor]  # step → the guess of x_0 then
 
 
+@dataclass(frozen=True)
+class Task:
+    """What does not depend on the seed."""
+
+    training: Training
+    sample: Sampler
+    posterior: Posterior
+    images: Tensor  # (N, 1, 28, 28), from 0 to 1
+    held_out: Tensor  # (M, 1, 28, 28)
+
+
 def train(run: Run) -> Mapping[str, bytes]:
-    """ddpm.png, ddpm_curves.png, ddpm_process.png and ddpm.csv: 200 digits, the loss, one digit's way, the quality."""
-    training, schedule = run.training("ddpm"), Schedule.cosine(STEPS).to(run.device)
-    digits = mnist.load(run.data, run.full_mnist)
-    shape = (-1, 1, SIDE, SIDE)
-    images, held_out = (each.reshape(shape).to(run.device) for each in (digits.train_images, digits.test_images))
+    """ddpm.png, ddpm_curves.png, ddpm_process.png and ddpm.csv: 200 digits, the loss, one digit's way, the quality.
+
+    The pictures are those of the first seed.
+    """
+    training, schedule, digits = run.training("ddpm"), Schedule.cosine(STEPS).to(run.device), _digits(run)
+    images, held_out = (each.reshape(-1, 1, SIDE, SIDE) for each in (digits.train_images, digits.test_images))
     sample, posterior = checked_sampler(run, schedule), checked_posterior(run, schedule)
-    model = Model.new(run.device, training.learning_rate)
     _try_out(sample, posterior, images[:DIGITS])
-    state: dict[str, Stateful] = {"network": model.network, "average": model.average, "adam": model.adam}
-    with run.loop("ddpm", FILE, training.iterations, state) as loop:
-        fit(model, sample, images, held_out[:DIGITS], loop, training.iterations, training.batch_size)
-        run.start_from(run.seed)
-        steps = run.progress(range(STEPS - 1, -1, -1), "drawing", "step")
-        path = draw(model, posterior, DIGITS, run.device, steps)
-    classifier = trained_classifier(images, digits.train_labels.to(run.device), run.progress)
-    of_drawn, of_real = (quality(classifier, each, held_out) for each in (path.images, images[:DIGITS]))
-    _report(run, of_drawn, of_real, training.iterations)
+    task, seeds = Task(training, sample, posterior, images, held_out), [run.seed + i for i in range(training.seeds)]
+    with contextlib.ExitStack() as begun:  # the state of a finished training is kept until all are done
+        of_seeds = [_trained(run, seed, task, begun) for seed in seeds]
+    (loop, path), *_ = of_seeds
+    classifier = trained_classifier(images, digits.train_labels, run.progress)
+    drawn, real = [quality(classifier, each.images, held_out) for _, each in of_seeds], images[:DIGITS]
+    of_real = quality(classifier, real, held_out)
+    _report(run, drawn, of_real, training.iterations)
+    rows = [_row(f"drawn, seed {seed}", each) for seed, each in zip(seeds, drawn, strict=True)]
     return {
         "ddpm.png": digit_grid(path.images.reshape(-1, SIDE, SIDE)),
         "ddpm_curves.png": _curves(loop, training.iterations),
         "ddpm_process.png": _process(sample, images[:1], path),
-        "ddpm.csv": table([_row("drawn", of_drawn), _row("real, to train with", of_real)]),
+        "ddpm.csv": table([*rows, _row("real, to train with", of_real)]),
     }
 
 
-def fit(
-    model: Model, sample: Sampler, images: Tensor, held_out: Tensor, loop: Loop, iterations: int, batch_size: int
-) -> None:
+def _digits(run: Run) -> mnist.Digits:
+    digits = mnist.load(run.data, run.full_mnist)
+    return mnist.Digits(*(getattr(digits, field.name).to(run.device) for field in fields(digits)))
+
+
+def _trained(run: Run, seed: int, task: Task, begun: contextlib.ExitStack) -> tuple[Loop, Path]:
+    """Train a model from `seed`, and draw with it."""
+    training = task.training
+    run.start_from(seed)
+    model = Model.new(run.device, training.learning_rate)
+    state: dict[str, Stateful] = {"network": model.network, "average": model.average, "adam": model.adam}
+    loop = begun.enter_context(run.loop("ddpm", FILE, training.iterations, state, seed=seed))
+    fit(model, task.sample, task.images, task.held_out[:DIGITS], loop, training)
+    run.start_from(seed)
+    steps = run.progress(range(STEPS - 1, -1, -1), "drawing", "step")
+    return loop, draw(model, task.posterior, DIGITS, run.device, steps)
+
+
+def fit(model: Model, sample: Sampler, images: Tensor, held_out: Tensor, loop: Loop, training: Training) -> None:
     """Train `model` to guess images (N, 1, 28, 28), from 0 to 1, from what `sample` makes of them."""
+    iterations = training.iterations
     every = max(1, iterations // POINTS)
+    x_test, t_test = held_out * 2 - 1, torch.arange(len(held_out), device=held_out.device) % STEPS
+    noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0)).to(held_out.device)
+    x_t_test = sample(x_test, t_test, noise)  # type: ignore[arg-type] # int64; the same noise for each point of the curve
     for iteration in loop:
-        x_0 = images[torch.randint(len(images), (batch_size,)).to(images.device)] * 2 - 1
+        x_0 = images[torch.randint(len(images), (training.batch_size,)).to(images.device)] * 2 - 1
         t = _random_steps(x_0)
         x_t = sample(x_0, t, torch.randn_like(x_0))
         loop.record(train=model.step(iteration / iterations, iteration, x_0, x_t, t))
         if (iteration + 1) % every == 0:
-            x_0 = held_out * 2 - 1
-            t = _random_steps(x_0)
-            error = mse_loss(model.guess(sample(x_0, t, torch.randn_like(x_0)), t), x_0)
-            loop.record(test=error.item())
+            loop.record(test=mse_loss(model.guess(x_t_test, t_test), x_test).item())  # type: ignore[arg-type]
 
 
 def _random_steps(images: Tensor) -> LongTensor:
@@ -213,18 +243,19 @@ def _try_out(sample: Sampler, posterior: Posterior, images: Tensor) -> None:
 # --- what is left of it ---
 
 
-def _report(run: Run, drawn: Quality, real: Quality, iterations: int) -> None:
+def _report(run: Run, of_seeds: Sequence[Quality], real: Quality, iterations: int) -> None:
     """Print what was measured, and say what looks wrong."""
-    print(
-        f"ddpm: {DIGITS} digits, of which {drawn.sure:.0%} are clearly one (real ones: {real.sure:.0%}); "
-        f"{min(drawn.counts)} to {max(drawn.counts)} of each; distance to held-out digits {drawn.distance:.1f} "
-        f"(real ones: {real.distance:.1f})"
-    )
-    if iterations >= TRAINED and drawn.sure < PLAUSIBLE:
-        run.remark(
-            f"ddpm.png: only {drawn.sure:.0%} of the digits are clear after {iterations} iterations; "
-            "python grader.py diffusion.py says whether q_sample and posterior are right"
+    for drawn in of_seeds:
+        print(
+            f"ddpm: {DIGITS} digits, of which {drawn.sure:.0%} are clearly one (real ones: {real.sure:.0%}); "
+            f"{min(drawn.counts)} to {max(drawn.counts)} of each; distance to held-out digits {drawn.distance:.1f} "
+            f"(real ones: {real.distance:.1f})"
         )
+        if iterations >= TRAINED and drawn.sure < PLAUSIBLE:
+            run.remark(
+                f"ddpm.png: only {drawn.sure:.0%} of the digits are clear after {iterations} iterations; "
+                "python grader.py diffusion.py says whether q_sample and posterior are right"
+            )
 
 
 def _row(name: str, measured: Quality) -> Row:
