@@ -45,6 +45,8 @@ def points(homework: Homework) -> str:
         name = f"{part.number} {part.title}" + (" (bonus)" if part.bonus else "")
         lines.append(f"| {name} | {of_part.visible:g} | {of_part.hidden:g} | {of_part.total:g} |")
     regular = [each[part.number] for part in _by_number(homework) if not part.bonus]
+    if len(regular) == len(homework.numbers):
+        return "\n".join([*lines, f"| **all** | {_row(regular)} |"])
     lines.append(f"| **without the bonus** | {_row(regular)} |")
     lines.append(f"| **with it** | {_row(list(each.values()))} |")
     return "\n".join(lines)
