@@ -26,10 +26,13 @@ POSITIONS = (10, 100, 350, 600, 880)
 TOKENS = 20  # a block
 BLOCKS = 5  # timed in a row; then the prompts are read anew, so that the context stays close to where it began
 BATCHES = (1, 5, 16, 64)
-FEW = (OURS, "ours, bfloat16", "transformers", "CTranslate2", "CTranslate2, int8")
+HALF = "ours, bfloat16"
+FEW = (OURS, HALF, "transformers", "CTranslate2", "CTranslate2, int8")
 THROUGHPUT = "tokens a second"  # a chart
 MEMORY = "memory: weights and cache, float32"
-BOUNDS = {("ours, bfloat16", 5): -1 / 1.5}  # of another's time divided by ours; others must be above 1
+MEMORY_SHARE, PRODUCTS_SHARE = "memory's limit / the model's step", "only the products / the model's step"
+BFLOAT16 = "bfloat16 / float32"
+BOUNDS = {1: {MEMORY_SHARE: 0.85}, 5: {PRODUCTS_SHARE: 0.85, BFLOAT16: -1 / 1.5}}  # batch → line → bound, for SMALL
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,9 @@ def positions(measurements: Measurements, rounds: int) -> None:
     contenders = start_all(config, SMALL, (*FEW, "llama.cpp"))
     decoded = _decode(config, contenders, 1, [c for c in POSITIONS if _fits(config, c)], rounds)
     _add_curves(measurements, decoded, SMALL, [c.label for c in contenders if not c.error])
-    (first, early), (last, late) = (
-        (c, decoded.at[c].seconds[OURS]) for c in (100, max(decoded.contexts))
-    )  # one after the other, not in the same rounds: the ratio only says how far they are apart
-    measurements.add_ratio(f"{SMALL}: a token at {last} / at {first}", ratio(late, early), "times", -1.25)
+    late = max(decoded.contexts)
+    times = [decoded.at[context].seconds[OURS] for context in (late, 100)]
+    measurements.add_ratio(f"{SMALL}: a token after {late} others / after 100", ratio(*times), "times", -1.25)
     for contender in contenders:
         contender.close()
 
@@ -131,20 +133,13 @@ def _compare(
     entries = [_entry(times, contender) for contender in contenders]
     measurements.add_contest(Contest(what, (*entries, read), times.discarded()))
 
-    is_small = config.name == SMALL
-    share = ratio(limit, model)
-    measurements.add_ratio(
-        f"{what}: memory's limit / model's step", share, "", 0.85 if is_small and batch == 1 else None
-    )
-    for entry in entries:
-        if entry.label == PRODUCTS and batch > 1 and entry.ratio:
-            products = ratio(times[PRODUCTS], model)
-            measurements.add_ratio(f"{what}: products / step", products, "", 0.85 if is_small else None)
-        elif entry.ratio and entry.ratio.rounds and is_small:
-            bound = BOUNDS.get((entry.label, batch), 1.0)
-            if entry.label.startswith("ours") and batch == 1:
-                continue
-            measurements.add_ratio(f"{what}: {entry.label} / ours", entry.ratio, "times", bound)
+    bounds = BOUNDS[batch] if config.name == SMALL else {}
+    for label, numerator, denominator in (
+        (MEMORY_SHARE, limit, model),
+        (PRODUCTS_SHARE, times[PRODUCTS], model),
+        (BFLOAT16, times[HALF], times[OURS]),
+    ):
+        measurements.add_ratio(f"{what}: {label}", ratio(numerator, denominator), "times", bounds.get(label))
 
 
 def _memory_limit(decoded: Decoded, config: Config, batch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

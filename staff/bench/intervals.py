@@ -1,10 +1,10 @@
 """Ratios of times with their uncertainty: what a benchmark may claim, and what it may not."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -30,7 +30,7 @@ class Ratio:
         return "ahead" if self.low > 1 else "behind"
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float], seed: int = 0) -> Ratio:
+def ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int = 0) -> Ratio:
     """The ratio of two jobs' times, each number from the same round as its partner; rounds with a nan are left out.
 
     The interval is the percentile bootstrap's (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13):

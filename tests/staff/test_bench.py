@@ -99,28 +99,35 @@ class _Broken:
         raise ValueError("this shape is not supported")
 
 
-def test_who_cannot_run_is_named_and_the_rest_goes_on(monkeypatch):
-    monkeypatch.setitem(CONTENDERS, "broken", (_Broken, "float32"))
-    ours, broken, plain = start_all(model_config(BUNDLED), BUNDLED, ("ours", "broken", "plain"))
-    assert broken.error == "ValueError: this shape is not supported"
-    assert math.isnan(broken.block().seconds)
-    assert (ours.error, plain.error) == ("", "")
-    assert plain.computes.startswith("same")
-    for contender in (ours, plain):
-        contender.close()
-
-
 class _OtherModel(implementations.Plain):
     def logits(self, prompts):
         return super().logits(prompts) + np.linspace(0, 1, self.config.vocab_size)
 
 
-def test_who_computes_something_else_is_not_timed(monkeypatch):
+def test_a_contest_goes_on_without_those_that_cannot_run(monkeypatch, capsys, tmp_path):
+    """One cannot be made, and one computes something else. The others are timed, and the report can be written."""
+    monkeypatch.setattr(timing, "QUIET", 0)
+    monkeypatch.setattr(decoding, "MIDDLE", (20,))
+    monkeypatch.setitem(CONTENDERS, "broken", (_Broken, "float32"))
     monkeypatch.setitem(CONTENDERS, "other", (_OtherModel, "float32"))
-    ours, other = start_all(model_config(BUNDLED), BUNDLED, ("ours", "other"))
-    ours.close()
-    assert "differ from ours by" in other.error
-    assert other.process is None
+    measurements = Measurements("a machine")
+    labels = ("ours", "broken", "other", "plain", decoding.HALF, decoding.PRODUCTS)
+    decoding._decoding(measurements, 1, BUNDLED, labels, (1,))
+    entries = {entry.label: entry for entry in measurements.contests[0].entries}
+    assert list(entries) == [*labels, decoding.MEMORY]
+    assert entries["broken"].error == "ValueError: this shape is not supported"
+    assert "differ from ours by" in entries["other"].error
+    assert entries["plain"].computes.startswith("same")
+    assert all(e.median >= e.minimum > 0 for e in entries.values() if not e.error)
+    assert "this shape is not supported" in capsys.readouterr().out
+    report.save(measurements, tmp_path)
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_our_own_model_there_is_no_contest(monkeypatch):
+    monkeypatch.setitem(CONTENDERS, "ours", (_Broken, "float32"))
+    with pytest.raises(RuntimeError, match="our own model failed: ValueError: this shape is not supported"):
+        start_all(model_config(BUNDLED), BUNDLED, ("ours",))
 
 
 ENGINES = {
