@@ -34,7 +34,7 @@ def test_the_bundled_one(write):
         ("batch_size: 100", "batch_size: 2.5", "vae: batch_size is 2.5; it must be a whole number above 0"),
         ("batch_size: 100", "batch_size: many", "vae: batch_size is 'many'; it must be a whole number above 0"),
         ("batch_size: 100, ", "", "vae must have the settings iterations, batch_size, learning_rate, seeds"),
-        ("learning_rate: 1.0e-3", "learning_rate: .nan", "vae: learning_rate is nan; it must be a number above 0"),
+        ("learning_rate: 2.0e-3", "learning_rate: .nan", "vae: learning_rate is nan; it must be a number above 0"),
         ("seed: 182", "[", "cannot be read"),
     ],
 )
