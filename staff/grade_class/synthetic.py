@@ -59,11 +59,12 @@ def make_class(subject: Subject, submissions: int, hostile: int, seed: int = 0, 
     rng, cases = random.Random(seed), load_all(subject)
     attacks = [case for case in cases if case.kind == "hostile" and not case.root and _is_contained(case)]
     chosen = rng.sample(attacks, min(hostile, len(attacks)))
-    originals = rng.sample([case for case in cases if case.kind == "right" and _is_own(case)], copies)
+    own = [case for case in cases if case.kind == "right" and _is_own(case)]
+    originals = rng.sample(own, min(copies, len(own)))
     broken = [Made("empty", {}), Made("broken zip", {subject.homework.zip_name: b"PK\3\4 and nothing more"})]
     chosen += originals
     honest = _honest([case for case in cases if case.kind != "hostile"], originals, rng)
-    while len(chosen) < submissions - copies - len(broken):
+    while len(chosen) < submissions - len(originals) - len(broken):
         chosen.append(next(honest))
     made = [Made(f"{case.kind}/{case.name}", _files(case)) for case in chosen] + broken
     rng.shuffle(made)

@@ -72,7 +72,7 @@ def test_the_starter_has_the_homework_at_its_top(starter):
     assert not any({"staff", "tests", "homework", "hw1", "main.py", "__pycache__"} & set(Path(n).parts) for n in names)
     for name in ("README.md", "experiment.py", "grader.py", "Makefile", "pyproject.toml", "data/README.md"):
         text = (starter / name).read_text(encoding="utf-8")
-        assert "<!--" not in text, name
+        assert "<!-- staff" not in text, name
         assert "sys.path" not in text, name
     for link in re.findall(r"\]\(([^):#]+)\)", (starter / "README.md").read_text(encoding="utf-8")):
         assert (starter / link).exists(), link
@@ -91,7 +91,8 @@ def test_the_starter_leads_from_an_empty_block_to_the_upload(starter, tmp_path):
     assert after["score"] == VISIBLE
     tried = run(starter, "experiment.py", "--model", "vae", "--iterations", "3")
     assert tried.returncode == 0, tried.stdout + tried.stderr
-    packed = subprocess.run(["bash", "make_submission.sh"], cwd=starter, capture_output=True, text=True, check=False)
+    here = os.environ | {"VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    packed = subprocess.run(["bash", "make_submission.sh"], cwd=starter, env=here, capture_output=True, text=True)
     assert packed.stdout.splitlines()[-1] == f"wrote {HOMEWORK.zip_name}: upload it to Gradescope", packed.stderr
     with zipfile.ZipFile(starter / HOMEWORK.zip_name) as archive:
         assert {"questions/vae.py", "submit/vae.png", "submit/run.json"} <= set(archive.namelist())
