@@ -70,6 +70,23 @@ def _with_prompt(case: LabelCase, table: _Table) -> Floats:
     return np.asarray(table.rows[np.arange(count), text[1 : count + 1]])
 
 
+def _lower_median(values: Floats) -> float:
+    """The median as PyTorch takes it, one of the values."""
+    return float(np.sort(values)[(len(values) - 1) // 2])
+
+
+def _deviation(values: Floats) -> float:
+    """The standard deviation as PyTorch takes it."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+STATISTICS: tuple[Callable[[Floats], float], ...] = (np.prod, np.max, np.min, _lower_median, _deviation)
+
+
+def _statistic(function: Callable[[Floats], float]) -> Callable[[LabelCase, Floats], float]:
+    return lambda case, values: function(values) if len(values) else math.nan
+
+
 FEEDING = (
     Mistake(
         "label alone",
@@ -149,6 +166,31 @@ PICKS = (
         (lambda case, table: _at(case, table, 0)[:-1], lambda case, table: _at(case, table, 0)[1:]),
     ),
     Mistake(
+        "looked up in the prompt",
+        "the tokens of the label are looked up where the prompt begins; it is after the prompt that they are predicted",
+        (
+            lambda case, table: _at(case, replace(table, first=0)),
+            lambda case, table: _at(case, replace(table, first=1)),
+        ),
+    ),
+    Mistake(
+        "all of the vocabulary",
+        "this sums over all tokens of the vocabulary; pick the label's token at each place",
+        (
+            lambda case, table: table.rows[table.first : table.first + len(case.label)].ravel(),
+            lambda case, table: table.rows.ravel(),
+        ),
+    ),
+    Mistake(
+        "sum of ids",
+        "token ids are added up; they only say which log-probabilities to pick",
+        (
+            lambda case, table: case.label.astype(np.float64),
+            lambda case, table: case.prompt.astype(np.float64),
+            lambda case, table: np.concatenate((case.prompt, case.label)).astype(np.float64),
+        ),
+    ),
+    Mistake(
         "favourite tokens",
         "these are the model's favourite tokens, not those of the label",
         (_favourites,),
@@ -168,6 +210,11 @@ SUMS = (
         "logarithm of a sum",
         "this is the logarithm of a sum of probabilities; the log of a product is a sum of logs",
         (lambda case, values: np.log(np.exp(values).sum()),),
+    ),
+    Mistake(
+        "another statistic",
+        "this is the product, largest, smallest or the like of the log-probabilities; what is asked is their sum",
+        tuple(map(_statistic, STATISTICS)),
     ),
 )
 UNITS = (
@@ -193,11 +240,18 @@ UNITS = (
     ),
 )
 NOT_A_FLOAT = Mistake("not a float", "the value may be right, but it is not a Python float yet")
+NUMBERS = Mistake(
+    "several numbers", "a tensor of several numbers is returned; a label has one log-probability, their sum"
+)
 NOT_FINITE = Mistake(
     "not finite",
     "NaN or infinity: was a logarithm taken of 0? torch.log_softmax stays finite where log(softmax) does not",
 )
 NO_RESULT = Mistake("no result", "nothing is returned; does your block end with a `return`?")
+ZERO = Mistake(
+    "zero for all",
+    "the result is 0, as if every label were certain: does the softmax run over an axis that has one entry?",
+)
 SAME_FOR_ALL = Mistake("same for all", "the result is the same number whatever the prompt and the label are")
 
 
@@ -236,11 +290,13 @@ def diagnose_label(got: Sequence[float], right: Sequence[float], cases: Sequence
     """The mistakes that explain all values `got`, one a case; empty if they are right, or nothing known fits."""
     if is_close(got, right):
         return ()
-    if not np.isfinite(got).all():
-        return (NOT_FINITE,)
+    if not np.any(got):
+        return (ZERO,)
     for mistakes, steps in _ways():
         if is_close(got, led_to := [_value(case, steps) for case in cases]) and not is_close(led_to, right):
             return mistakes
+    if not np.isfinite(got).all():
+        return (NOT_FINITE,)
     return (SAME_FOR_ALL,) if len(got) > 1 and is_close(got, [got[0]] * len(got)) else ()
 
 
@@ -266,7 +322,7 @@ PROMPT_FROZEN = Mistake(
 )
 PROMPT_COPIED = Mistake(
     "prompt copied",
-    "a copy of the soft prompt is returned; the optimiser would change it, and the model would never see that",
+    "something else than the soft prompt itself is returned, such as a copy; training it changes nothing for the model",
 )
 PROMPT_MISSING = Mistake("prompt missing", "the soft prompt is not among what is returned, so nothing would learn")
 PROMPT_TWICE = Mistake("prompt twice", "the soft prompt is returned more than once; one optimiser takes it only once")

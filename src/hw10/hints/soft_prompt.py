@@ -36,8 +36,12 @@ class SoftCase:
 
     def behind(self) -> Floats:
         """What it says at all places where the prompt stands behind the texts."""
-        prompts = np.broadcast_to(self.prompt, (len(self.ids), *self.prompt.shape))
-        return self.rows(np.concatenate((self.embeddings, prompts), axis=1))
+        return self.rows(np.concatenate((self.embeddings, self.prompts), axis=1))
+
+    @property
+    def prompts(self) -> Floats:
+        """The prompt for each text, (B, K, E)."""
+        return np.broadcast_to(self.prompt, (len(self.ids), *self.prompt.shape))
 
     @property
     def K(self) -> int:
@@ -85,12 +89,14 @@ SOFT_MISTAKES = (
         ),
     ),
     Mistake(
-        "last position only",
+        "one position only",
         "only one position is left; the logits at all of the text's tokens are asked",
         (
             lambda case: case.before()[:, -1],
             lambda case: case.before()[:, -1:],
             lambda case: case.before()[:, case.K],
+            lambda case: case.before()[:, 0],
+            lambda case: case.before()[:, :1],
         ),
     ),
     Mistake(
@@ -136,6 +142,15 @@ SOFT_MISTAKES = (
         "the soft prompt stands in the place of the text's first tokens; it has to come before them",
         (lambda case: case.rows(_overwritten(case)),),
     ),
+    Mistake(
+        "stray minus",
+        "a minus sign stands where none belongs: at the prompt, at the embeddings or at the result",
+        (
+            lambda case: -case.before()[:, case.K :],
+            lambda case: case.before(-case.prompt)[:, case.K :],
+            lambda case: case.rows(-np.concatenate((case.prompts, case.embeddings), axis=1))[:, case.K :],
+        ),
+    ),
     NOT_TOKEN_IDS.with_variants(
         lambda case: case.before(_embedded(case, case.prompt.argmax(axis=1)))[:, case.K :],
         lambda case: case.before(_embedded(case, (case.prompt @ case.model.embedding.T).argmax(axis=1)))[:, case.K :],
@@ -150,6 +165,11 @@ SOFT_MISTAKES = (
         ),
     ),
 )
+TEXTS_LOST = Mistake("texts lost", "texts are missing: the first axis is the batch, the second one are the positions")
+OTHER_POSITIONS = Mistake(
+    "other positions", "the result must have one position for each token of the text; compare its shape with (B, T, V)"
+)
+EMBEDDINGS_RETURNED = Mistake("embeddings returned", "these are embeddings; the model has to make logits of them")
 NO_GRADIENT = Mistake(
     "no gradient",
     "no gradient reaches the soft prompt, so it cannot learn: no `.detach()`, `.data` or `torch.no_grad()` on its way",
@@ -198,4 +218,13 @@ def diagnose_soft(got: Floats, right: Floats, case: SoftCase) -> Mistakes:
     for mistake in SOFT_MISTAKES:
         if any(is_close(got, variant(case)) for variant in mistake.variants):
             return (mistake,)
-    return ()
+    return _by_shape(got.shape, right.shape, case.prompt.shape[1])
+
+
+def _by_shape(got: tuple[int, ...], right: tuple[int, ...], width: int) -> Mistakes:
+    """What the shape alone tells."""
+    if got[-1:] == (width,) and width != right[-1]:
+        return (EMBEDDINGS_RETURNED,)
+    if len(got) == 3 and got[1:] != right[1:] and got[0] == right[0]:
+        return (OTHER_POSITIONS,)
+    return () if got[:1] == right[:1] else (TEXTS_LOST,)
