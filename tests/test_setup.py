@@ -155,6 +155,24 @@ def test_make_play_installs_its_group_once(checkout):
     assert checkout.log() == ["a playground"]
 
 
+def test_make_takes_another_homework_by_its_name(checkout):
+    home = checkout.folder / "homework" / "hw10"
+    home.mkdir(parents=True)
+    (home / "experiment.py").touch()
+    commands = checkout.make("-n", "run", "grade", "HOMEWORK=hw10", f"PYTHON={checkout.python('a')}").stdout
+    assert ".venv/bin/python homework/hw10/experiment.py --questions staff/hw10/solution\n" in commands
+    assert ".venv/bin/python homework/hw10/grader.py\n" in commands
+
+
+def test_make_in_its_starter_runs_its_program(checkout):
+    makefile = checkout.folder / "Makefile"
+    makefile.write_text(re.sub(r"# <!-- staff -->.*?# <!-- /staff -->\n", "", makefile.read_text(), flags=re.DOTALL))
+    (checkout.folder / "experiment.py").touch()
+    commands = checkout.make("-n", "run", "grade", f"PYTHON={checkout.python('a')}").stdout
+    assert ".venv/bin/python experiment.py --questions questions\n" in commands
+    assert ".venv/bin/python grader.py\n" in commands
+
+
 def test_another_python_makes_the_environment_anew(checkout):
     checkout.make("run", f"PYTHON={checkout.python('a')}")
     checkout.log()

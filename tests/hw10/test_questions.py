@@ -1,12 +1,13 @@
 """The students' files are made from the reference answers, and need nothing of src/."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from src.files import ROOT
-from src.hw10.parts import HOMEWORK, experiment_of
+from src.hw10.parts import HOMEWORK, MODELS, experiment_of
 from staff.declaration import solution_folder
 from staff.make_stubs import END, START, part_numbers, stubs
 
@@ -47,3 +48,10 @@ def test_the_program_finds_src_from_any_folder(tmp_path):
         process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert process.returncode == 0, process.stderr
         assert str(ROOT) not in process.stdout
+
+
+def test_vs_code_starts_programs_that_are_there():
+    launch = json.loads((HOMEWORK.home / ".vscode" / "launch.json").read_text(encoding="utf-8"))
+    programs = [each["program"].removeprefix("${workspaceFolder}/") for each in launch["configurations"]]
+    assert all((HOMEWORK.home / name).exists() for name in programs)
+    assert launch["inputs"][0]["options"] == list(MODELS)
