@@ -1,5 +1,6 @@
 """Question 5: how much a network forgets of two earlier tasks, and what EWC and rehearsal do about it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -98,8 +99,8 @@ def forgetting(accuracies: Floats) -> Floats:
 
 
 def _error(values: Floats) -> float:
-    """The standard error of the mean; 0 for one value, which has none."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    """The standard error of the mean; NaN for one value, which has none."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def _table(results: Results, method: str, what: str) -> bytes:
@@ -149,7 +150,7 @@ def _matrix(axes: Axes, accuracies: Floats) -> Any:
 
 
 def _settings_picture(results: Results, settings: Sequence[float], what: str, title: str) -> bytes:
-    """For each network, the accuracies in the end over `settings`; dotted where the naive method is."""
+    """For each network, the accuracies in the end over `settings`, and dotted those of the naive method."""
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     axes: Any = figure.subplots(1, len(NETWORKS), squeeze=False)[0]
     for i, network in enumerate(NETWORKS):
@@ -163,8 +164,8 @@ def _settings_picture(results: Results, settings: Sequence[float], what: str, ti
         axes[i].margins(y=0.1)
         axes[i].spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("accuracy after the last task, %")
-    axes[0].legend(frameon=False, loc="lower left", title="dotted: naive")
-    figure.suptitle(title)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"{title} (dotted: naive)")
     return png(figure)
 
 
