@@ -102,6 +102,6 @@ CHANNELS: Mapping[str, Callable[[Subject, Path], list[str]]] = {
         "A hidden input decides whether the disk is filled", lambda _: ("return 0.0", _FILL)
     ),
     "time-that-tells": _differences(
-        "A hidden input decides how long the grading takes", lambda _: (_sleep(0), _sleep(4))
+        "A hidden input decides how long the grading takes", lambda _: (_sleep(0), _sleep(2))
     ),
 }
