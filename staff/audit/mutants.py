@@ -4,6 +4,7 @@
 
 equivalent    reason → the changes that are right answers, too, and therefore must keep all points
 hints         names of hints, joined by " + " → the changes whose wrong values may get these hints
+least_hints   the share of wrong values that must get a hint, where it is not LEAST_HINTS
 
 A change is written as the statements that it leads to. `python -m staff.audit.mutants` grades all of them and prints
 the list, from which new entries can be copied.
@@ -47,6 +48,7 @@ class Checked:
 
     equivalent: frozenset[tuple[str, str]]  # part and change
     hints: Mapping[tuple[str, str], frozenset[frozenset[str]]]  # part and change → the allowed sets of hints
+    least_hints: float = LEAST_HINTS  # of the wrong values, so many get a hint
 
 
 def grade(subject: Subject, mutant: Mutant, folder: Path, graders: Graders) -> Verdict:
@@ -120,7 +122,8 @@ def load_checked(subject: Subject) -> Checked:
                 raise UserError(f"{path}: there is no hint {min(unknown)!r}")
             for change in changes:
                 hints.setdefault((str(part), change), set()).add(together)
-    return Checked(frozenset(equivalent), {key: frozenset(sets) for key, sets in hints.items()})
+    least = content.get("least_hints", LEAST_HINTS)
+    return Checked(frozenset(equivalent), {key: frozenset(sets) for key, sets in hints.items()}, least)
 
 
 def score(verdicts: Iterable[Verdict], checked: Checked) -> Section:
@@ -143,7 +146,12 @@ def score(verdicts: Iterable[Verdict], checked: Checked) -> Section:
     by_value = [v for v in candidates if v.lost and v.by_value]
     counts = (
         ("lose points", sum(v.lost for v in candidates), len(candidates), LEAST_SCORE),
-        ("of those that fail by a value get a hint", sum(bool(v.hints) for v in by_value), len(by_value), LEAST_HINTS),
+        (
+            "of those that fail by a value get a hint",
+            sum(bool(v.hints) for v in by_value),
+            len(by_value),
+            checked.least_hints,
+        ),
     )
     shares = [f"{part} of {whole} {what} ({part / max(1, whole):.1%})" for what, part, whole, _ in counts]
     for share, (_, part, whole, least) in zip(shares, counts, strict=True):
