@@ -20,7 +20,7 @@ from src.hw10.hints import gan as hints
 from src.hw10.hints.gan import D_STAGES, LossCase, diagnose_loss
 from src.hw10.mnist import load
 from src.hw10.networks.digit_classifier import trained_classifier
-from src.hw10.networks.gan import Discriminator, Generator, Z
+from src.hw10.networks.gan import Discriminator, Generator, Moved, Z
 from src.hw10.parts import HOMEWORK
 from src.hw10.run import Run
 from src.hw10.settings import read_config
@@ -172,6 +172,15 @@ def test_networks_have_the_shapes_that_students_are_told():
     assert images.shape == (5, 1, 28, 28)
     assert 0 <= images.min() < images.max() <= 1
     assert Discriminator()(images).shape == (5, 1)
+
+
+def test_images_are_moved_in_training_alone():
+    torch.manual_seed(0)
+    image, moved = -torch.ones(1, 1, 28, 28), Moved()
+    image[0, 0, 10, 20] = 1.0
+    places = {tuple((moved(image)[0, 0] == 1).nonzero()[0].tolist()) for _ in range(300)}
+    assert places == {(y, x) for y in range(8, 13) for x in range(18, 23)}
+    assert torch.equal(moved.eval()(image), image)
 
 
 def test_distance_is_that_of_two_gaussians():

@@ -263,7 +263,7 @@ def vanishing_gradient(run: Run) -> Mapping[str, bytes]:
 def gradient_norms(run: Run, losses: Losses) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For each shift of the logits: the mean of D(G(z)), and the norm of g_loss's gradient for the generator."""
     run.start_from(run.seed)
-    g, d = Generator().to(run.device), Discriminator().to(run.device)
+    g, d = Generator().to(run.device), Discriminator().to(run.device).eval()  # which moves no images
     z, x_real = torch.randn(64, Z).to(run.device), torch.rand(64, 1, mnist.SIDE, mnist.SIDE).to(run.device)
     found = []
     for shift in SHIFTS.tolist():
