@@ -150,6 +150,13 @@ def test_the_templates_can_be_typeset(remade, name):
 
 
 @for_each
+def test_every_value_at_the_beginning_is_used(name):
+    text = "".join(path.read_text(encoding="utf-8") for path in written_folder(HOMEWORKS[name]).glob("*.md"))
+    values = set(SOURCES[name].keys) - {"title", "subtitle", "total", "bonus"}
+    assert {value for value in values if f"{{{{{value}}}}}" not in text} == set()
+
+
+@for_each
 def test_what_the_handout_names_is_declared(name):
     homework, text = HOMEWORKS[name], GITHUB[name]
     files = {artifact.name for part in homework.parts for artifact in part.artifacts}
