@@ -67,7 +67,7 @@ def draw_ratios(contests: Sequence[Contest], path: Path) -> None:
     """Draw each contender's time divided by ours, with its interval, one chart a contest, into a PNG file."""
     figure = Figure(figsize=(5.6 * len(contests), 4.6), layout="constrained")
     for axes, contest in zip(figure.subplots(1, len(contests), squeeze=False)[0], contests, strict=True):
-        compared = [(entry, entry.ratio) for entry in reversed(contest.entries) if entry.ratio]
+        compared = [(entry, entry.ratio) for entry in reversed(contest.entries) if entry.ratio and entry.ratio.rounds]
         for y, (entry, ratio) in enumerate(compared):
             colour = CLAIMS.get(entry.claim, "#8d8d8d")
             axes.plot([ratio.low, ratio.high], [y, y], color=colour, linewidth=2)
