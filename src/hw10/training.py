@@ -5,9 +5,12 @@ import hashlib
 import io
 import json
 import pickle
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +29,37 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: Any, /) -> Any:
         """Take over the state."""
+
+
+class _Interruption:
+    """Lets Ctrl-C wait for the end of an iteration, so that no half of one is saved; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._before: Any = None
+
+    def __enter__(self) -> "_Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raise what Ctrl-C asked for.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        if self._requested:
+            raise KeyboardInterrupt
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
 
 
 class Loop:
@@ -69,11 +103,12 @@ class Loop:
 
     def __iter__(self) -> Iterator[int]:
         bar = tqdm(total=self._iterations, initial=self._done, desc=self._name, unit="step", leave=False)
-        with bar:
+        with bar, _Interruption() as interruption:
             while self._done < self._iterations:
                 yield self._done
                 self._done += 1
                 bar.update()
+                interruption.check()
                 if time.monotonic() > self._saved + SAVE_SECONDS:
                     self._save()
 

@@ -1,5 +1,8 @@
 """A training that was interrupted goes on where it was, and ends as if it had not been."""
 
+import os
+import signal
+
 import pytest
 import torch
 from torch import nn
@@ -35,6 +38,32 @@ def test_it_goes_on_where_it_was(tmp_path):
     assert torch.equal(resumed, weights)
     assert all_losses == losses
     assert len(losses) == 12
+
+
+def interrupted(folder, at, times, seen):
+    """Run nine iterations, whose numbers are put into `seen`; press Ctrl-C so many times in the one called `at`."""
+    with Loop(folder, "line", 1, 9, {}) as loop:
+        for iteration in loop:
+            for _ in range(times if iteration == at else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+            seen.append(iteration)
+
+
+def test_ctrl_c_waits_for_the_end_of_an_iteration(tmp_path):
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path, 3, 1, seen)
+    assert seen == [0, 1, 2, 3]
+    interrupted(tmp_path, None, 1, seen)
+    assert seen == [*range(9)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path, 3, 2, seen)
+    assert seen == [0, 1, 2]
 
 
 def test_its_file_is_gone_in_the_end(tmp_path):
