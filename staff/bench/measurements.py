@@ -19,8 +19,8 @@ class Line:
 
     @property
     def met(self) -> bool | None:
-        """Whether the value keeps to its bound; None if there is no bound."""
-        if self.bound is None:
+        """Whether the value keeps to its bound; None if there is no bound, or if nothing could be measured."""
+        if self.bound is None or math.isnan(self.value):
             return None
         return self.value >= self.bound if self.bound > 0 else self.value <= -self.bound
 

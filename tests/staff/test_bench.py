@@ -256,7 +256,14 @@ def test_a_limit_is_neither_ahead_nor_behind():
 
 @pytest.mark.parametrize(
     ("value", "bound", "met"),
-    [(1.2, 1.0, True), (0.9, 1.0, False), (3.0, -4.0, True), (5.0, -4.0, False), (1, None, None)],
+    [
+        (1.2, 1.0, True),
+        (0.9, 1.0, False),
+        (3.0, -4.0, True),
+        (5.0, -4.0, False),
+        (1, None, None),
+        (math.nan, 1.0, None),
+    ],
 )
 def test_a_negative_bound_is_an_upper_bound(value, bound, met):
     assert Line("what", value, "times", bound).met is met
