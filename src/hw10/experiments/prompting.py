@@ -191,7 +191,7 @@ def _hard_row(language: Language, rows: Sequence[Mapping[str, str]], shots: int,
             if row["use"] == "test":
                 text = beginning + PLURAL_BEFORE.format(**row)
                 answers.append(language.model(language.ids(text))[0, -1].argmax())
-    return _row(language, f"words, {shots} examples", torch.stack(answers), test)
+    return _row(language, f"words, {shots} example{'' if shots == 1 else 's'}", torch.stack(answers), test)
 
 
 def _row(language: Language, name: str, answers: Tensor, nouns: Nouns) -> Row:
