@@ -1,5 +1,6 @@
 """Messages: what is sent arrives, and what is malformed is refused."""
 
+import json
 import socket
 import threading
 import time
@@ -85,7 +86,7 @@ def test_an_array_of_another_type_is_refused(pair):
 ARRAY = '{"array": ["%s", %s, %s]}'
 RETURNED = (
     '{"op": "Returned", "kind": "tensor", "dtype": "x", "value": %s, "requires_grad": false, "model_changed": false, '
-    '"tensors": []}'
+    '"tensors": [], "items": []}'
 )
 
 
@@ -125,13 +126,23 @@ RETURNED = (
         RETURNED % ("[" * 900 + "]" * 900),
         RETURNED % ("[" * 90_000 + "]" * 90_000),
         RETURNED % ("9" * 5000),
+        RETURNED % ("9" * 309),  # no float is as large
+        RETURNED % ("-" + "9" * 309),
     ],
 )
 def test_a_malformed_message_is_refused(pair, text):
-    frame = len(text).to_bytes(4, "big") + b"\0\0\0\4" + text.encode() + b"abcd"
+    blob = b"abcd" if '"array"' in text else b""
+    frame = len(text).to_bytes(4, "big") + len(blob).to_bytes(4, "big") + text.encode() + blob
     threading.Thread(target=pair[0].sendall, args=(frame,), daemon=True).start()
     with pytest.raises(ProtocolError):
         receive(pair[1], Returned, Raised, deadline=time.monotonic() + 5)
+
+
+@pytest.mark.parametrize("value", ["1", "-" + "9" * 308, '"9"'])
+def test_the_message_of_which_malformed_ones_are_made_is_not(pair, value):
+    text = (RETURNED % value).encode()
+    pair[0].sendall(len(text).to_bytes(4, "big") + bytes(4) + text)
+    assert receive(pair[1], Returned, deadline=time.monotonic() + 5).value == json.loads(value)
 
 
 @pytest.mark.parametrize("frame", [b"\xff" * 8, b"\0\0\0\x02\0\0\0\0\xff\xfe", b"\0\0\0\0\0\0\0\0"])

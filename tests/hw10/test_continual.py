@@ -15,6 +15,7 @@ from torch import nn
 from src.errors import StudentCodeError
 from src.files import ROOT
 from src.grading.student_code import load_function
+from src.hw10.checks.continual import has_returned
 from src.hw10.counts import log_tail
 from src.hw10.experiments import continual, continual_training
 from src.hw10.experiments.continual_training import Ewc, Naive, Rehearsal, Task, accuracy, learn, make_tasks
@@ -205,6 +206,15 @@ def test_each_mistake_in_the_memory_is_recognised(mistake, rule):
         for i, n in enumerate(lengths)
     ]
     assert min(least) < math.log(1e-9)  # the test, with five times as many streams, finds it wrong
+
+
+def test_what_comes_back_to_the_memory_is_seen():
+    lengths, rng = (4, 6, 12), np.random.default_rng(5)
+    for _, rule in RULES:
+        assert not has_returned(simulated(rule, 3, lengths, 50, rng), lengths)
+    assert not has_returned(np.array([[[1, 0, 0], [1, 2, 3]]]), (1, 3))
+    assert not has_returned(np.array([[[1, 2, 4], [6, 4, 5]]]), (4, 6))
+    assert has_returned(np.array([[[1, 2, 4], [6, 2, 1]], [[1, 2, 4], [6, 3, 1]]]), (4, 6))
 
 
 def test_reservoir_sampling_keeps_all_equally():

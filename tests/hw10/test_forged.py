@@ -43,6 +43,12 @@ def whole() -> list[Returned]:
     ]  # fmt: skip
 
 
+def alone(returned: Returned, number: int) -> Returned:
+    """One of the items in the place of all of them, as if the harness had returned a value as it is."""
+    arrays = [item for item in returned.items if isinstance(item, np.ndarray)]
+    return replace(returned, kind="tensor", value=arrays[number % len(arrays)], items=()) if arrays else returned
+
+
 def with_a_forged_item(returned: Returned, number: int) -> Returned:
     """`returned` with one item replaced by one of ITEMS, or an array by one of another shape or with another value."""
     if not returned.items:
@@ -98,5 +104,7 @@ def test_a_forged_value_costs_points_not_the_grading(cls, method):
     assert forger.failures(lambda returned: returned) == []
     for forged in whole():
         assert forger.failures(lambda returned, forged=forged: forged) == [], forged
+    for number in range(5):
+        assert forger.failures(lambda returned, number=number: alone(returned, number)) == [], number
     for number in range(60):
         assert forger.failures(lambda returned, number=number: with_a_forged_item(returned, number)) == [], number

@@ -23,6 +23,7 @@ MAX_JSON = 1_000_000  # bytes
 MAX_BLOB = 20_000_000  # bytes of arrays in a message from student code
 MAX_ARRAYS, MAX_ITEMS = 2_000, 100_000  # of a message; of all its tuples together
 MAX_DIMENSIONS = 64  # as many as NumPy has
+MAX_DIGITS = 308  # of a whole number: each that has no more fits into a float
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 _SCALARS = (types.NoneType, bool, int, float, str)
 _LENGTHS = struct.Struct(">II")
@@ -102,13 +103,19 @@ def receive(channel: Channel, *expected: type[M], deadline: float | None = None,
     text = bytes(_read(channel, json_length, deadline))
     content = _Content(memoryview(_read(channel, blob_length, deadline)))
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_int=_integer)
     except (ValueError, RecursionError):
         raise ProtocolError("malformed message: not JSON") from None
     message = _decode_message(raw, expected, content)
     if content.taken != blob_length:
         raise ProtocolError("malformed message: its arrays do not fill the blob")
     return message
+
+
+def _integer(digits: str) -> int:
+    if len(digits.removeprefix("-")) > MAX_DIGITS:
+        raise ValueError("a whole number of too many digits")
+    return int(digits)
 
 
 class _Content:

@@ -37,7 +37,14 @@ from src.hw10.hints.penalty import (
     right_gradients,
     right_penalty,
 )
-from src.hw10.hints.reservoir import BEYOND_CAPACITY, NOT_EXAMPLES, NOT_FULL, NOT_IN_PLACE, diagnose_kept
+from src.hw10.hints.reservoir import (
+    BEYOND_CAPACITY,
+    COMES_BACK,
+    NOT_EXAMPLES,
+    NOT_FULL,
+    NOT_IN_PLACE,
+    diagnose_kept,
+)
 from src.hw10.hints.shared import NO_RESULT
 from src.hw10.small_classifier import SmallClassifier
 
@@ -318,4 +325,16 @@ def _streams(test: HW10Test, capacity: int, repeats: int, lengths: Sequence[int]
         got = f"{sizes[stream, i]}" + (", and a list is returned" if returns_list else "")
         expected = f"{full[i]} examples in the memory after {lengths[i]} of them"
         test.lose(input, expected, got, (mistake,), "the memory holds too few examples")
+    if has_returned(kept, lengths):
+        expected, got = "examples that were there before, or came since", "others that came earlier"
+        test.lose(input, expected, got, (COMES_BACK,), "the memory gets back what it had dropped")
     return kept
+
+
+def has_returned(kept: NDArray[np.int64], lengths: Sequence[int]) -> bool:
+    """Whether an example is in some memory that was dropped from it before; see `_streams`."""
+    for i, length in enumerate(lengths[:-1]):
+        earlier, later = kept[:, i, None, :], kept[:, i + 1, :, None]  # (repeats, 1, capacity), (repeats, capacity, 1)
+        if ((later > 0) & (later <= length) & (later != earlier).all(axis=2, keepdims=True)).any():
+            return True
+    return False

@@ -179,6 +179,11 @@ NOT_EXAMPLES = Mistake(
     "not examples",
     "the memory holds something else than the examples, or one of them twice; put in `example` as it is, once",
 )
+COMES_BACK = Mistake(
+    "comes back",
+    "an example that had left the memory is in it again. Rehearsal has no room for more than `capacity` examples: keep "
+    "no others anywhere, and draw from what the memory holds",
+)
 EARLY_TOO_OFTEN = Mistake(
     "early too often",
     "early examples are kept too often, late ones too rarely; with which probability does the newest one get in?",
