@@ -39,7 +39,8 @@ class _Interruption:
         self._before: Any = None
 
     def __enter__(self) -> "_Interruption":
-        if threading.current_thread() is threading.main_thread():
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
             self._before = signal.signal(signal.SIGINT, self._request)
         return self
 

@@ -104,7 +104,7 @@ def test_every_problem_has_wrong_answers_with_hints():
     ("value", "says"),
     [
         ("None", "nothing is returned"),
-        ("(likelihood,)", "a value of type tuple"),
+        ("(likelihood,)", "a tuple of 1"),
         ("float('nan')", "NaN or infinity"),
         ("'1.0'", "1.0 (str)"),
     ],

@@ -40,6 +40,14 @@ def test_it_goes_on_where_it_was(tmp_path):
     assert len(losses) == 12
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, also where whoever started the tests has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(folder, at, times, seen):
     """Run nine iterations, whose numbers are put into `seen`; press Ctrl-C so many times in the one called `at`."""
     with Loop(folder, "line", 1, 9, {}) as loop:
@@ -49,6 +57,7 @@ def interrupted(folder, at, times, seen):
             seen.append(iteration)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_the_end_of_an_iteration(tmp_path):
     seen = []
     with pytest.raises(KeyboardInterrupt):
@@ -59,6 +68,7 @@ def test_ctrl_c_waits_for_the_end_of_an_iteration(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     seen = []
     with pytest.raises(KeyboardInterrupt):
