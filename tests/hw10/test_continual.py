@@ -120,6 +120,7 @@ def test_other_faults_of_the_fisher():
     shapes = [each.shape for each in right]
     assert fisher.diagnose_shapes([(7, *shape) for shape in shapes], case) == (fisher.NOT_AVERAGED,)
     assert fisher.diagnose_shapes(shapes[:-1], case) == (fisher.NOT_ALL_TENSORS,)
+    assert fisher.diagnose_shapes([()] * len(shapes), case) == (fisher.NUMBER_PER_TENSOR,)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from src.hw10.checks.diffusion import Process
+from src.hw10.checks.diffusion import Process, _first_wrong
 from src.hw10.hints.diffusion import SAMPLE_STAGES, Case, diagnose_sample, outcomes, same
 from src.hw10.hints.posterior import POSTERIOR_STAGES, diagnose_posterior
 
@@ -75,6 +75,13 @@ def test_separate_mistakes_in_mean_and_variance():
     got = led_to["coefficients swapped"][0], led_to["deviation for variance"][1]
     found = diagnose_posterior(got, right, case)
     assert {m.name for m in found} == {"coefficients swapped", "deviation for variance"}
+
+
+def test_an_image_that_is_wrong_is_shown():
+    right = np.ones((4, 2, 2))
+    got = right.copy()
+    got[2:, 1] = 3
+    assert _first_wrong(got, right) == 2
 
 
 def test_steps_add_up_to_the_closed_form():

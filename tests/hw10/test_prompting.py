@@ -1,5 +1,7 @@
 """Problem 1: the small model, the diagnosis, the language models, and the experiments on the reference answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,17 @@ def test_two_mistakes_with_a_label_are_named(rng):
     halves = [-value / len(case.label) for value, case in zip(right_values(cases), cases, strict=True)]
     found = diagnose_label(halves, right_values(cases), cases)
     assert {mistake.name for mistake in found} == {"mean over tokens", "minus"}
+
+
+def test_a_first_token_that_is_the_largest_is_named(rng):
+    """By chance, or in a label of one token, its number is that of another mistake as well."""
+    cases = [replace(case, label=case.label[:2]) for case in label_cases(rng)]
+    firsts = [right_values([replace(case, label=case.label[:1])])[0] for case in cases]
+    sums = right_values(cases)
+    likely = [i for i, first in enumerate(firsts) if first > sums[i] - first]
+    assert likely
+    cases, got, right = ([each[i] for i in likely] for each in (cases, firsts, sums))
+    assert [mistake.name for mistake in diagnose_label(got, right, cases)] == ["first token only"]
 
 
 def test_nothing_is_wrong_with_right_values(rng):

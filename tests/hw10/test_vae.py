@@ -248,6 +248,11 @@ def test_what_is_right_helps_to_find_what_is_not(case, change, mistake):
     assert diagnose_values(got, case) == (mistake,)
 
 
+def test_a_right_first_value_is_not_called_wrong(case):
+    total, kl, rec = right_values(case)
+    assert diagnose_values([total, kl, -rec], case) == (elbo.REC_SIGN,)
+
+
 def test_values_that_are_not_finite_are_explained(case):
     assert diagnose_values([math.nan, math.inf, 3.0], case) == (elbo.VALUES_NOT_FINITE,)
 

@@ -24,7 +24,8 @@ Float32 = NDArray[np.float32]
 FILE = "diffusion.py"
 GRID = 1501  # values of x_{t-1} at which Bayes' rule is applied: far more than one a standard deviation
 REACH = 9.0  # standard deviations to either side that the grid holds; beyond is 1e-18 of the probability
-DRAWS = 4000  # of each step, in the simulation
+DRAWS = 4000  # of each step, in the simulation: pixels
+IMAGES = 40  # of each step, which hold these pixels; B × B numbers, as a diagonal matrix has, still fit into memory
 TOLERANCE = 7.0  # standard deviations: a right answer is that far off with a probability of 3e-12 a number
 SHOWN = 6
 
@@ -139,34 +140,37 @@ def check_sample(test: HW10Test, shape: tuple[int, ...], steps: int, t: Ints | N
     got = _image(test, input, returned, shape)
     _check_arguments(test, input, arguments, returned)
     right = np.stack([_given(process, *each) for each in zip(x_0, noise, t.tolist(), strict=True)])
-    chart = _chart(f"The first pixels at t = {t[0]}", right[0], got[0])
     if not same(got, right):
         case = Case(_float64(x_0), _float64(noise), t, _float64(process.beta))
         mistakes = hints.diagnose_sample(got, right, case)
-        test.lose(input, numbers(right), numbers(got), mistakes, "the values are wrong", chart)
+        i = _first_wrong(got, right)
+        chart = _chart(f"The first pixels at t = {t[i]}", right[i], got[i])
+        expected, came = (f"x_t[{i}] = {numbers(image)}" for image in (right[i], got[i]))
+        test.lose(input, expected, came, mistakes, "the values are wrong", chart)
 
 
 def check_simulation(test: HW10Test, steps: int) -> None:
     """`q_sample` with random noise has the moments of a chain that is simulated step by step, at each of its steps.
 
-    Two pixels, -1 and 1, as most of a digit's are. The difference of two means of N normal draws with variance v is
-    N(0, 2v/N), and the logarithm of the ratio of two such sample variances almost N(0, 4/N).
+    Half of the pixels are -1 and half are 1, as most of a digit's are. The difference of two means of N normal draws
+    with variance v is N(0, 2v/N), and the logarithm of the ratio of two such sample variances almost N(0, 4/N).
     """
     process, rng = Process.random(test.rng, steps), test.rng
-    t = np.repeat(np.arange(steps), DRAWS)
-    x_0 = np.tile([-1.0, 1.0], (len(t), 1)).astype(np.float32)
+    t = np.repeat(np.arange(steps), IMAGES)
+    x_0 = np.tile([[-1.0], [1.0]], (len(t), 1, DRAWS // IMAGES)).astype(np.float32)
     noise = rng.standard_normal(x_0.shape).astype(np.float32)
-    input = f"`q_sample` of x_0 of shape {x_0.shape}, {DRAWS} times for each of {steps} steps"
+    input = f"`q_sample` of x_0 of shape {x_0.shape}, {IMAGES} images for each of {steps} steps"
     arguments = (x_0, t, process.alpha_bar, noise)
     returned = test.call(input, FILE, "q_sample", *arguments)
-    got = _image(test, input, returned, x_0.shape).reshape(steps, DRAWS, 2)
+    values = _image(test, input, returned, x_0.shape)
+    got = values.reshape(steps, IMAGES, 2, -1).swapaxes(2, 3).reshape(steps, DRAWS, 2)
     _check_arguments(test, input, arguments, returned)
     drawn = np.stack([process.simulated(rng, np.tile([-1.0, 1.0], (DRAWS, 1)), step) for step in range(steps)])
     chart = _histogram(drawn, got)
     for what, step, expected, came in _other_moments(drawn, got):
         right = np.concatenate([_given(process, x_0[t == i], noise[t == i], i) for i in range(steps)])
         case = Case(_float64(x_0), _float64(noise), t, _float64(process.beta))
-        mistakes = hints.diagnose_sample(got.reshape(x_0.shape), right, case)
+        mistakes = hints.diagnose_sample(values, right, case)
         reason = f"the {what} is another one than that of noise that was added step by step"
         expecting = f"{what}s {numbers(expected)} of the pixels -1 and 1"
         test.lose(f"{input}; t = {step}", expecting, numbers(came), mistakes, reason, chart)
@@ -230,8 +234,15 @@ def _lose_posterior(
         right, got = (values.reshape(len(t), -1)[:, 0] for values in (right, got))
         chart = _variances(t, right, got)
         test.lose(input, f"variances {numbers(right)}", numbers(got), mistakes, "the variance is wrong", chart)
-    chart = _chart(f"The mean at the first pixels, t = {t[0]}", right[0], got[0])
-    test.lose(input, f"means {numbers(right)}", numbers(got), mistakes, "the mean is wrong", chart)
+    i = _first_wrong(got, right)
+    chart = _chart(f"The mean at the first pixels, t = {t[i]}", right[i], got[i])
+    expected, came = (f"mean[{i}] = {numbers(image)}" for image in (right[i], got[i]))
+    test.lose(input, expected, came, mistakes, "the mean is wrong", chart)
+
+
+def _first_wrong(got: Floats, right: Floats) -> int:
+    """The first image that is not right: the others would show the same numbers twice."""
+    return next(i for i in range(len(right)) if not same(got[i], right[i]))
 
 
 def some_steps(rng: np.random.Generator, count: int, steps: int, least: int = 0) -> Ints:

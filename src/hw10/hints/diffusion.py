@@ -107,6 +107,11 @@ BETA = Mistake(
     "this takes beta for alpha_bar; one is what a step adds, the other what all steps together have left",
     (lambda case, _: replace(case.looked(), now=case.looked().beta),),
 )
+PRODUCT_TWICE = Mistake(
+    "product of products",
+    "alpha_bar's entries are multiplied with each other here; each of them is a product of all steps so far already",
+    (lambda case, _: replace(case.looked(), now=np.cumprod(np.cumprod(1 - case.beta))[case.t]),),
+)
 MIXED_UP_IMAGES = Mistake(
     "numbers along the wrong axis",
     "the B numbers meet the last axis, the columns of an image, and not the images: (B,) against (B, C, H, W) is "
@@ -183,7 +188,7 @@ NOISE_SUBTRACTED = Mistake(
 )
 OWN_NOISE = Mistake("own noise", "this draws noise of its own; use `noise`, which the network will have to find in x_t")
 SAMPLE_STAGES = (
-    stage(lambda case, _: case.looked(), ONE_FACTOR, BETA, OFF_BY_ONE, ONE_STEP_FOR_ALL),
+    stage(lambda case, _: case.looked(), ONE_FACTOR, BETA, PRODUCT_TWICE, OFF_BY_ONE, ONE_STEP_FOR_ALL),
     (
         *stage(
             lambda _, n: _noised(n, np.sqrt(n.now), np.sqrt(1 - n.now)),

@@ -257,6 +257,8 @@ def _half_right(got: Sequence[float], right: Sequence[float]) -> Mistakes:
 
 def _outcomes(case: ElboCase) -> Iterator[tuple[Mistakes, list[float]]]:
     """What one or two mistakes lead to."""
+    total, right_kl, right_rec = right_values(case)
+    yield (REC_SIGN,), [total, right_kl, -right_rec]  # kl - log p is right; only the third value is not
     kls = _terms(case, kl_of(case.m, case.v), _KLS, _KL_CHANGES)
     recs = _terms(case, rec_of(case.x, case.logits), _RECS, _REC_CHANGES)
     sums: list[tuple[Mistakes, Callable[[float, float], float]]] = [((), lambda kl, rec: kl + rec)]

@@ -197,6 +197,9 @@ NOT_AVERAGED = Mistake(
 NOT_ALL_TENSORS = Mistake(
     "not all tensors", "there must be one tensor for each of model.parameters(), weights and biases, in their order"
 )
+NUMBER_PER_TENSOR = Mistake(
+    "one number a tensor", "a tensor is reduced to one number; each entry of a parameter has a value of its own in F"
+)
 ONE_FACTOR = Mistake(
     "one factor",
     "all entries are multiplied by the same number; where does it come from?",
@@ -250,7 +253,9 @@ def diagnose_shapes(shapes: Sequence[tuple[int, ...]], case: FisherCase) -> Mist
     right = [each.shape for each in case.model.weights]
     if list(shapes) == [(len(case.images), *shape) for shape in right]:
         return (NOT_AVERAGED,)
-    return (NOT_ALL_TENSORS,) if len(shapes) != len(right) else ()
+    if len(shapes) != len(right):
+        return (NOT_ALL_TENSORS,)
+    return (NUMBER_PER_TENSOR,) if all(shape in ((), (1,)) for shape in shapes) else ()
 
 
 def _are_multiples(got: Sequence[Floats], values: Sequence[Floats]) -> bool:

@@ -76,6 +76,10 @@ DOUBLE_SIGMOID = Mistake(
     "double sigmoid",
     "a sigmoid is applied twice: d returns logits, and functions whose names say logits or logsigmoid apply their own",
 )
+ONE_MINUS_LOG = Mistake(
+    "one minus a logarithm",
+    "1 - log D stands where log(1 - D) belongs: it is the probability of a fake that the logarithm is taken of",
+)
 RAW_LOGITS = Mistake(
     "logits as logarithms",
     "the logits themselves are averaged here; log D is the logarithm of the sigmoid of a logit",
@@ -163,6 +167,10 @@ D_STAGES = (
             DOUBLE_SIGMOID.with_variants(
                 lambda case, _: Terms(surprise(sigmoid(case.real)), surprise(-sigmoid(case.fake)))
             ),
+            ONE_MINUS_LOG.with_variants(
+                lambda case, _: Terms(surprise(case.real), -(1 + surprise(case.fake))),
+                lambda case, _: Terms(surprise(case.real), -np.log1p(surprise(case.fake))),
+            ),
             RAW_LOGITS.with_variants(lambda case, _: Terms(-case.real, case.fake)),
         ),
     ),
@@ -241,6 +249,9 @@ MINIMAX_STAGES = (
             NO_LOG.with_variants(lambda case, _: sigmoid(-case.fake), lambda case, _: -sigmoid(case.fake)),
             LOG_OF_MEAN.with_variants(lambda case, _: np.log(sigmoid(-case.fake).mean(keepdims=True))),
             DOUBLE_SIGMOID.with_variants(lambda case, _: -surprise(-sigmoid(case.fake))),
+            ONE_MINUS_LOG.with_variants(
+                lambda case, _: 1 + surprise(case.fake), lambda case, _: np.log1p(surprise(case.fake))
+            ),
             RAW_LOGITS.with_variants(lambda case, _: -case.fake),
         ),
     ),

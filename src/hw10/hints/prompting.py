@@ -196,6 +196,11 @@ PICKS = (
         (_favourites,),
     ),
 )
+ANOTHER_STATISTIC = Mistake(
+    "another statistic",
+    "this is the product, largest, smallest or the like of the log-probabilities; what is asked is their sum",
+    tuple(map(_statistic, STATISTICS)),
+)
 SUMS = (
     Mistake(
         "mean over tokens",
@@ -211,11 +216,7 @@ SUMS = (
         "this is the logarithm of a sum of probabilities; the log of a product is a sum of logs",
         (lambda case, values: np.log(np.exp(values).sum()),),
     ),
-    Mistake(
-        "another statistic",
-        "this is the product, largest, smallest or the like of the log-probabilities; what is asked is their sum",
-        tuple(map(_statistic, STATISTICS)),
-    ),
+    ANOTHER_STATISTIC,
 )
 UNITS = (
     Mistake(
@@ -267,14 +268,17 @@ STAGES: tuple[tuple[_Step, tuple[Mistake, ...]], ...] = (
 
 
 def _ways() -> Iterator[tuple[Mistakes, tuple[_Step, ...]]]:
-    """Every way from a label to a value with one or two mistakes, those with one first."""
+    """Every way from a label to a value with one or two mistakes, those with one first.
+
+    The first token's number often is the largest by chance, so other explanations come before a statistic.
+    """
     stages = [[(None, right), *((m, step) for m in wrong for step in m.variants)] for right, wrong in STAGES]
     found = []
     for way in itertools.product(*stages):
         mistakes = tuple(mistake for mistake, _ in way if mistake is not None)
         if 0 < len(mistakes) <= AT_MOST:
             found.append((mistakes, tuple(step for _, step in way)))
-    yield from sorted(found, key=lambda each: len(each[0]))
+    yield from sorted(found, key=lambda each: (len(each[0]), ANOTHER_STATISTIC in each[0]))
 
 
 def is_close(got: Any, right: Any) -> bool:
