@@ -1,5 +1,6 @@
 """Mistakes in EWC's penalty, 5c."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -107,7 +108,7 @@ PENALTIES = (
             lambda case: sum(each.min() for each in case.terms(_term)),
             lambda case: sum(each.prod() for each in case.terms(_term)),
             lambda case: sum(np.sort(each, axis=None)[(each.size - 1) // 2] for each in case.terms(_term)),  # median
-            lambda case: sum(each.std(ddof=1) for each in case.terms(_term)),
+            lambda case: sum(each.std(ddof=1) if each.size > 1 else math.nan for each in case.terms(_term)),
         ),
     ),
     Mistake(
