@@ -121,6 +121,8 @@ def described_value(value: object) -> str:
         return f"a tensor of shape {tuple(shape)} and type {dtype}"
     if value is None:
         return "nothing (None)"
+    if type(value) is tuple and 0 < len(value) <= 4:
+        return f"a tuple of {len(value)} ({'; '.join(described_value(item) for item in value)})"[:300]
     return f"{str(value)[:40]} (of type {type(value).__name__})"
 
 

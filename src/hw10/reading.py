@@ -14,4 +14,6 @@ LINES = 12  # of problems that are shown
 def submit_problems(root: Path) -> SubmitProblems:
     """The problems of `root`/submit, which the code in `root`/questions must have made."""
     found = artifact_problems(HOMEWORK, root, ROOT, "questions")
-    return SubmitProblems(tuple(printable(str(problem)) for problem in found[:LINES]))
+    lines = [printable(str(problem)) for problem in found]
+    more = (f"… and {len(lines) - LINES} more",) if len(lines) > LINES else ()
+    return SubmitProblems((*lines[:LINES], *more))

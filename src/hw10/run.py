@@ -1,5 +1,7 @@
 """What an experiment works with when experiment.py runs it: settings, the student's functions, device, progress."""
 
+import contextlib
+import inspect
 import json
 import platform
 import random
@@ -15,10 +17,12 @@ import torch
 from tqdm import tqdm
 
 from src.errors import HomeworkError, StudentCodeError
+from src.files import shown
 from src.grading.homework import Part, Settings
 from src.grading.program import described_value
 from src.grading.record import code_hash
 from src.grading.student_code import load_function
+from src.grading.submission import unwritten_blocks
 from src.hw10.parts import HOMEWORK, experiment_of
 from src.hw10.settings import Config, Training
 from src.hw10.training import Loop, Stateful
@@ -53,11 +57,25 @@ class Run:
         self.start_from(self.seed)
         self.remarks.clear()
         assert part.run is not None  # `Homework.chosen` leaves those out
+        self._raise_unwritten(part)
         files = part.run(self)
         declared = [artifact.name for artifact in part.artifacts]
         if sorted(files) != sorted(declared):
             raise HomeworkError(f"part {part.number}: leaves {', '.join(files)}, but declares {', '.join(declared)}")
         return files
+
+    def _raise_unwritten(self, part: Part) -> None:
+        """Let an empty block that `part` calls say so at once, and not after the trainings that come before the call.
+
+        Raises:
+            BaseException: what the student's file or its empty block raises.
+        """
+        for each in (*(HOMEWORK.part(number) for number in part.needs), part):
+            function = self.function(each.file, each.function)
+            line = unwritten_blocks((self.questions / each.file).read_bytes()).get(each.number)
+            if line and not line.is_begun:
+                with contextlib.suppress(TypeError, AttributeError):  # code that was added around the block
+                    function(*[None] * len(inspect.signature(function).parameters))
 
     def start_from(self, seed: int) -> None:
         """Seed every source of random numbers."""
@@ -87,7 +105,9 @@ class Run:
     def wrong_value(self, file: str, function: str, value: object, expected: str) -> StudentCodeError:
         """The error of a function that returned `value` and not what was expected."""
         what = described_value(value)
-        return StudentCodeError(f"{self.questions / file}: {function} returned {what}, but must return {expected}")
+        return StudentCodeError(
+            f"{shown(self.questions / file)}: {function} returned {what}, but must return {expected}"
+        )
 
     def remark(self, text: str) -> None:
         """Say what looks wrong in the files of the part that runs, which are written all the same."""

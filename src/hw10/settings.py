@@ -1,7 +1,8 @@
 """Read config.yml: how long each experiment trains, and with which step size."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,14 @@ def read_config(path: Path) -> Config:
             f"{shown(path)}: cannot be read ({error}); restore it from the starter code".replace("\n", " ")
         ) from None
     settings = raw if isinstance(raw, dict) else {}
-    if set(settings) != {"seed", *MODELS}:
-        raise ConfigError(f"{shown(path)}: must have the settings seed, {', '.join(MODELS)}, and no others")
+    _check_names(path, "", settings, ("seed", *MODELS))
     seed = _number(path, "seed", settings["seed"], int, 0, 2**63 - 1)
     return Config(int(seed), {name: _training(path, name, settings[name]) for name in MODELS})
 
 
 def _training(path: Path, name: str, raw: Any) -> Training:
     names = [field.name for field in fields(Training)]
-    if not isinstance(raw, dict) or set(raw) != set(names):
-        raise ConfigError(f"{shown(path)}: {name} must have the settings {', '.join(names)}, and no others")
+    _check_names(path, f"{name} ", raw if isinstance(raw, dict) else {}, names)
     values: dict[str, Any] = {
         field.name: _number(path, f"{name}: {field.name}", raw[field.name], field.type, 0, 1e9)
         for field in fields(Training)
@@ -61,9 +60,23 @@ def _training(path: Path, name: str, raw: Any) -> Training:
     return Training(**values)
 
 
+def _check_names(path: Path, where: str, settings: Mapping[Any, Any], names: Sequence[str]) -> None:
+    if set(settings) != set(names):
+        missing = [f"{name} is missing" for name in names if name not in settings]
+        unknown = [f"{str(name)[:40]!r} is none of them" for name in settings if name not in names]
+        rule = f"{where}must have the settings {', '.join(names)}, and no others"
+        raise ConfigError(f"{shown(path)}: {rule}; {', '.join(missing + unknown)}")
+
+
 def _number(path: Path, name: str, value: Any, kind: Any, least: float, most: float) -> float:
     is_right = type(value) in (int, kind) and math.isfinite(value) and least <= value <= most
     if not is_right or (name != "seed" and value == 0):
         what = ("a whole number" if kind is int else "a number") + (" from 0 on" if name == "seed" else " above 0")
-        raise ConfigError(f"{shown(path)}: {name} is {value!r}; it must be {what}")
+        text = ", and YAML takes this for text: write 2.0e-3, not 2e-3" if _is_exponent(value) else ""
+        raise ConfigError(f"{shown(path)}: {name} is {value!r}; it must be {what}{text}")
     return kind(value)  # type: ignore[no-any-return] # int or float
+
+
+def _is_exponent(value: Any) -> bool:
+    """Whether this is a text such as 2e-3, which is no number in YAML 1.1: it lacks the point."""
+    return isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?e[+-]?\d+", value, re.IGNORECASE) is not None

@@ -36,6 +36,9 @@ def test_the_bundled_one(write):
         ("batch_size: 100, ", "", "vae must have the settings iterations, batch_size, learning_rate, seeds"),
         ("learning_rate: 2.0e-3", "learning_rate: .nan", "vae: learning_rate is nan; it must be a number above 0"),
         ("seed: 182", "[", "cannot be read"),
+        ("vae:", "vea:", "and no others; vae is missing, 'vea' is none of them"),
+        ("batch_size: 100", "batch: 100", "seeds, and no others; batch_size is missing, 'batch' is none of them"),
+        ("2.0e-3", "2e-3", "learning_rate is '2e-3'; it must be a number above 0, and YAML takes this for text"),
     ],
 )
 def test_a_mistake_is_named(write, old, new, message):

@@ -32,6 +32,6 @@ def check_artifacts(test: HW10Test) -> None:
     except IntakeError as error:
         problems = (str(error),)
     if problems:
-        shown = "\n     ".join(map(printable, problems[:LINES]))
+        shown = "\n     ".join(map(printable, problems[: LINES + 1]))
         expected = "every file to be there, and to be made by the code in questions/"
         test.lose("submit/, as make_submission.sh packs it", expected, shown)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from src.errors import StudentCodeError
+from src.files import shown
 from src.hw10.mnist import PIXELS, SIDE, Digits
 from src.hw10.run import Run
 from src.hw10.settings import Training
@@ -120,8 +121,8 @@ class Rehearsal(Naive):
             self._update(self._memory, example, self._seen, self._capacity)
             if not 0 < len(self._memory) <= self._capacity:
                 raise StudentCodeError(
-                    f"{self._run.questions / FILE}: update_memory leaves {len(self._memory)} examples in the memory "
-                    f"after {self._seen}; there must be 1 to {self._capacity}"
+                    f"{shown(self._run.questions / FILE)}: update_memory leaves {len(self._memory)} examples in the "
+                    f"memory after {self._seen}; there must be 1 to {self._capacity}"
                 )
         images, labels = zip(*self._memory, strict=True)
         self._images, self._labels = torch.stack(images), torch.tensor(labels, device=task.train_labels.device)

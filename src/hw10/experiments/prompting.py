@@ -288,7 +288,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{shown(path)}: cannot be read ({error}); restore it from the starter code") from None
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{shown(path)}: cannot be read ({why}); restore it from the starter code") from None
     if not rows or any(set(row) != set(columns) or None in row.values() for row in rows):
         raise DataError(f"{shown(path)}: must have the columns {', '.join(columns)}, and rows; restore it")
     return rows

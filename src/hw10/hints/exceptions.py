@@ -34,6 +34,16 @@ MISTAKES = (
         ),
     ),
     Mistake(
+        "types differ",
+        "tensors of different types meet, such as float64 and float32; a result has the type of its arguments",
+        (_says(r"must have the same dtype|expected scalar type|expected m1 and m2 to have the same dtype"),),
+    ),
+    Mistake(
+        "nothing returned",
+        "a value is None, as that of a function without a `return`, or a .grad that nothing has filled",
+        (_says(r"TypeError: .*NoneType"),),
+    ),
+    Mistake(
         "missing import",
         "this name is not defined; is an import missing at the top of the file?",
         (_says(r"NameError: name '(torch|nn|F|functional|math|np)' is not defined"),),
