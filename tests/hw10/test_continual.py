@@ -350,6 +350,8 @@ def small_task():
         (Ewc, lambda *_: None, "must return a list with a tensor for each parameter"),
         (Rehearsal, lambda memory, example, *_: memory.append(example), "leaves 11 examples in the memory after 11"),
         (Rehearsal, lambda *_: None, "leaves 0 examples in the memory after 1"),
+        (Rehearsal, lambda memory, *_: memory.__setitem__(slice(1), [3]), "leaves something else than examples"),
+        (Rehearsal, lambda memory, *_: memory.__setitem__(slice(1), [(1, 2)]), "leaves something else than examples"),
     ],
 )
 def test_a_wrong_function_is_one_line(method, function, message):

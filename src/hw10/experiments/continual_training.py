@@ -124,8 +124,20 @@ class Rehearsal(Naive):
                     f"{shown(self._run.questions / FILE)}: update_memory leaves {len(self._memory)} examples in the "
                     f"memory after {self._seen}; there must be 1 to {self._capacity}"
                 )
+        if not all(map(_is_example, self._memory)):
+            raise StudentCodeError(
+                f"{self._run.questions / FILE}: update_memory leaves something else than examples in the memory; each "
+                "is a pair of an image and a label"
+            )
         images, labels = zip(*self._memory, strict=True)
         self._images, self._labels = torch.stack(images), torch.tensor(labels, device=task.train_labels.device)
+
+
+def _is_example(each: Any) -> bool:
+    if not isinstance(each, (tuple, list)) or len(each) != 2:
+        return False
+    image, label = each
+    return isinstance(image, Tensor) and image.shape == (1, SIDE, SIDE) and isinstance(label, int)
 
 
 def learn(network: nn.Module, tasks: Sequence[Task], method: Naive, training: Training) -> Accuracies:
