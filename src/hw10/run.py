@@ -71,9 +71,11 @@ class Run:
             BaseException: what the student's file or its empty block raises.
         """
         for each in (*(HOMEWORK.part(number) for number in part.needs), part):
-            function = self.function(each.file, each.function)
-            line = unwritten_blocks((self.questions / each.file).read_bytes()).get(each.number)
+            line = None
+            with contextlib.suppress(OSError, SyntaxError, ValueError):  # the part will say so
+                line = unwritten_blocks((self.questions / each.file).read_bytes()).get(each.number)
             if line and not line.is_begun:
+                function = self.function(each.file, each.function)
                 with contextlib.suppress(TypeError, AttributeError):  # code that was added around the block
                     function(*[None] * len(inspect.signature(function).parameters))
 
