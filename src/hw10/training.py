@@ -91,6 +91,7 @@ class Loop:
         self._iterations = iterations
         self._state = state
         self._done = self._restored()
+        self._is_whole = False  # whether the last iteration has ended
         self._saved = time.monotonic()
 
     def __enter__(self) -> "Loop":
@@ -99,15 +100,16 @@ class Loop:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._path.unlink(missing_ok=True)
-        elif self._done:
+        elif self._is_whole:  # else the state may hold half an iteration; what was saved before it stays
             self._save()
 
     def __iter__(self) -> Iterator[int]:
         bar = tqdm(total=self._iterations, initial=self._done, desc=self._name, unit="step", leave=False)
         with bar, _Interruption() as interruption:
             while self._done < self._iterations:
+                self._is_whole = False
                 yield self._done
-                self._done += 1
+                self._done, self._is_whole = self._done + 1, True
                 bar.update()
                 interruption.check()
                 if time.monotonic() > self._saved + SAVE_SECONDS:

@@ -19,7 +19,7 @@ def train(folder, iterations=12, stop=None, key=1):
     with Loop(folder, "line", key, iterations, {"model": model, "adam": adam}) as loop:
         for iteration in loop:
             if iteration == stop:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGINT)
             x = torch.randn(8, 3)
             loss = (model(x) - x.sum(-1, keepdim=True)).square().mean()
             adam.zero_grad()
@@ -40,7 +40,7 @@ def test_it_goes_on_where_it_was(tmp_path):
     assert len(losses) == 12
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def ctrl_c():
     """Ctrl-C raises KeyboardInterrupt, also where whoever started the tests has it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,7 +57,6 @@ def interrupted(folder, at, times, seen):
             seen.append(iteration)
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_the_end_of_an_iteration(tmp_path):
     seen = []
     with pytest.raises(KeyboardInterrupt):
@@ -68,12 +67,29 @@ def test_ctrl_c_waits_for_the_end_of_an_iteration(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     seen = []
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path, 3, 2, seen)
     assert seen == [0, 1, 2]
+
+
+def fail_in(folder, at):
+    with Loop(folder, "line", 1, 9, {}) as loop:
+        for iteration in loop:
+            if iteration == at:
+                raise ValueError("in the middle")
+
+
+def test_an_error_saves_no_half_of_an_iteration(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="in the middle"):
+        fail_in(tmp_path, 3)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1.0)  # saved after each
+    with pytest.raises(ValueError, match="in the middle"):
+        fail_in(tmp_path, 3)
+    with Loop(tmp_path, "line", 1, 9, {}) as loop:
+        assert next(iter(loop)) == 3
 
 
 def test_its_file_is_gone_in_the_end(tmp_path):
