@@ -99,6 +99,7 @@ def _read(value: Any, name: str) -> Any:
 
 def _is_right(probe: Probe, value: Any) -> bool:
     try:
-        return bool(probe.is_right(value))
+        with warnings.catch_warnings(action="ignore"):
+            return bool(probe.is_right(value))
     except Exception:
         return False

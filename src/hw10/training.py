@@ -55,7 +55,7 @@ class _Interruption:
             KeyboardInterrupt: Ctrl-C was pressed.
         """
         if self._requested:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("interrupted; the same command goes on from here")
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self._requested:
