@@ -30,6 +30,8 @@ _WORKER_SECONDS = 60  # to wait for the first worker, or another one when all ar
 _ANSWER_SECONDS = 20  # a worker that takes longer hangs
 _STOP_SECONDS = 2
 _SCHEMES = ("tls", "tcp")
+# What a refused certificate looks like: a scheduler that hangs up at once may be gone before its reason is read.
+_HUNG_UP = (ssl.SSLError, ConnectionResetError, BrokenPipeError)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _client(address: str, tls: Tls | None) -> Any:
             cause = error
         why = re.sub("^in <.*?>: ", "", str(cause).partition("\n")[0])
         remedy = "is it running there?"
-        if isinstance(cause, ssl.SSLError):
+        if tls is not None and isinstance(cause, _HUNG_UP):
             remedy = "name the certificate and the key that the cluster's authority has signed, and that authority"
         raise ClusterError(f"--scheduler {address}: cannot be reached ({why}); {remedy}") from None
 

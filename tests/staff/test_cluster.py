@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,9 +25,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="submissions of others are graded on Linux only"),
     pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make certificates with"),
 ]
-SEED = "7"
 LOOPBACK = "127.0.0.1"
 HALVED = ("likelihood.py", ("return", "return 0.5 *"))
+SIGNED = "name the certificate and the key that the cluster's authority has signed"
 
 
 # --- certificates, schedulers and workers ---
@@ -164,7 +165,7 @@ def graded_here(handed_in, tmp_path_factory) -> dict[str, object]:
 
 
 def start_grading(source: Path, out: Path, *arguments: str, around: tuple[str, ...] = ()) -> subprocess.Popen:
-    command = [*around, sys.executable, "-m", "staff.grade_class", str(source), "--out", str(out), "--seed", SEED]
+    command = [*around, sys.executable, "-m", "staff.grade_class", str(source), "--out", str(out), "--seed", "7"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*command, *arguments], cwd=ROOT, **pipes)
 
@@ -198,7 +199,7 @@ def test_only_the_right_certificate_is_let_in(open_root, tls, tmp_path):
         started.scheduler()
         address = started.address()
         for wrong in (other, Tls(tls.ca, other.cert, other.key), Tls(tls.ca, tls.cert, other.key)):
-            with pytest.raises(ClusterError, match="name the certificate and the key that the cluster's authority"):
+            with pytest.raises(ClusterError, match=SIGNED):
                 cluster._client(address, wrong)
         with pytest.raises(ClusterError, match="cannot be reached"):
             cluster._client(address.replace("tls:", "tcp:"), None)
@@ -207,7 +208,16 @@ def test_only_the_right_certificate_is_let_in(open_root, tls, tmp_path):
 
 def test_nobody_listens(tls, monkeypatch):
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1)
-    with pytest.raises(ClusterError, match=r"cannot be reached \(ConnectionRefusedError.*is it running there"):
+    reasons = r"(ConnectionRefusedError: .*|Timed out trying to connect to tls://127\.0\.0\.1:9 after 1 s)"
+    with pytest.raises(ClusterError, match=rf"9: cannot be reached \({reasons}\); is it running there\?$"):
+        cluster._client("tls://127.0.0.1:9", tls)
+
+
+@pytest.mark.parametrize("cause", [TimeoutError(), ConnectionResetError("reset")])
+def test_why_there_is_no_connection(tls, monkeypatch, cause):
+    (refused := OSError("too late")).__cause__ = cause
+    monkeypatch.setattr("distributed.Client", Mock(side_effect=refused))
+    with pytest.raises(ClusterError, match=rf"reached \((too late\); is it running|reset\); {SIGNED})"):
         cluster._client("tls://127.0.0.1:9", tls)
 
 
