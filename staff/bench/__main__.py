@@ -1,10 +1,10 @@
 """Benchmark the model: `make bench`, or python -m staff.bench [SECTION …] for some sections only.
 
-Each line is printed as soon as it is measured; at the end, the table and the chart are written to dist/bench/. What a
-line compares runs in turn, in random order within a round. A ratio is the median of the rounds' ratios, with a 95 %
-interval; "ahead" and "behind" are said only if it excludes 1. The memory is read between, and what ran while that was
-slow does not count. Still, nothing else should run on the machine meanwhile. The tables in docs/performance.md come
-from such a run.
+Each line is printed as soon as it is measured; after each section, the tables and charts are written to dist/bench/.
+What a line compares runs in turn, in random order within a round. A ratio is the median of the rounds' ratios, with a
+95 % interval; "ahead" and "behind" are said only if it excludes 1. The memory is read between, and what ran while that
+was slow does not count. Still, nothing else should run on the machine meanwhile. docs/performance.md is made from such
+a run, by python -m staff.bench.page.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from src.files import ROOT
-from staff.bench import report, sections
+from staff.bench import machine, report, sections
+from staff.bench.results import Results
 
 
 def main() -> int:
@@ -26,10 +27,13 @@ def main() -> int:
     if unknown or args.rounds < 1:
         parser.error(f"no section {', '.join(unknown)}" if unknown else "--rounds must be at least 1")
     os.environ["TQDM_DISABLE"] = "" if sys.stderr.isatty() else "1"
-    measurements = sections.run(args.sections or sections.SECTIONS, args.rounds)
-    report.save(measurements, args.out)
-    missed = sum(line.met is False for line in measurements.lines)
-    print(f"\n{len(measurements.lines)} lines; {missed} of them miss their bound. The results are in {args.out}")
+    results = Results(machine.description())
+    for name in args.sections or sections.SECTIONS:
+        print(f"\n{name}", flush=True)
+        results.sections[name] = sections.run(name, args.rounds)
+        report.save(results, args.out)
+    missed = sum(line.met is False for line in results.lines)
+    print(f"\n{len(results.lines)} lines; {missed} of them miss their bound. The results are in {args.out}")
     return 0
 
 

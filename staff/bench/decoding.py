@@ -31,8 +31,9 @@ FEW = (OURS, HALF, "transformers", "CTranslate2", "CTranslate2, int8")
 THROUGHPUT = "tokens a second"  # a chart
 MEMORY = "memory: weights and cache, float32"
 MEMORY_SHARE, PRODUCTS_SHARE = "memory's limit / the model's step", "only the products / the model's step"
-BFLOAT16 = "bfloat16 / float32"
-BOUNDS = {1: {MEMORY_SHARE: 0.85}, 5: {PRODUCTS_SHARE: 0.85, BFLOAT16: -1 / 1.5}}  # batch → line → bound, for SMALL
+BFLOAT16, CLOSEST = "float32 / bfloat16", "the closest other in float32 / ours"
+# Batch → line → bound, for SMALL.
+BOUNDS = {1: {MEMORY_SHARE: 0.85, CLOSEST: 1.0}, 5: {PRODUCTS_SHARE: 0.85, CLOSEST: 1.0, BFLOAT16: 1.5}}
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,18 @@ def _compare(
     for label, numerator, denominator in (
         (MEMORY_SHARE, limit, model),
         (PRODUCTS_SHARE, times[PRODUCTS], model),
-        (BFLOAT16, times[HALF], times[OURS]),
+        (BFLOAT16, times[OURS], times[HALF]),
     ):
         measurements.add_ratio(f"{what}: {label}", ratio(numerator, denominator), "times", bounds.get(label))
+    closest, compared = _closest(entries)
+    measurements.add_ratio(f"{what}: {CLOSEST}", compared, "times", bounds.get(CLOSEST), closest)
+
+
+def _closest(entries: Sequence[Entry]) -> tuple[str, Ratio]:
+    """Of the others that compute in float32, the one whose interval begins lowest, and its time divided by ours."""
+    others = [e for e in entries if not e.is_limit and CONTENDERS[e.label][1] == "float32"]
+    compared = [(e.label, e.ratio) for e in others if e.ratio and e.ratio.rounds]
+    return min(compared, key=lambda pair: pair[1].low, default=("", ratio([], [])))
 
 
 def _memory_limit(decoded: Decoded, config: Config, batch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

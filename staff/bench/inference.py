@@ -126,6 +126,32 @@ def growth(measurements: Measurements, rounds: int) -> None:
     add("a step of so many million parameters", sizes)
 
 
+@torch.inference_mode()
+def threads(measurements: Measurements, rounds: int) -> None:
+    """What a second thread saves."""
+    model, _ = implementations.ours(SMALL)
+    usual = torch.get_num_threads()
+
+    def with_threads(number: int, job: Callable[[], float]) -> float:
+        torch.set_num_threads(number)
+        try:
+            return job()
+        finally:
+            torch.set_num_threads(usual)
+
+    jobs = {
+        "a step, batch 1": _step(model, 1, 100),
+        "a step, batch 5": _step(model, 5, 100),
+        "a text of 512 tokens": _text(model, 512),
+    }
+    both = {(what, n): functools.partial(with_threads, n, jobs[what]) for what in jobs for n in (1, 2)}
+    times = in_turn(both, 2 * rounds, "threads")
+    for what in jobs:
+        note = f"{times.median((what, 1)) * 1e3:.1f} ms / {times.median((what, 2)) * 1e3:.1f} ms"
+        compared = ratio(times[what, 1], times[what, 2])
+        measurements.add_ratio(f"{what}: one thread / two threads", compared, "times", None, note)
+
+
 def _step(model: GPT2, batch: int, context: int, candidates: int | None = None) -> Callable[[], float]:
     """A job: seconds of a step of `batch` prompts after `context` tokens, or of a look ahead at `candidates`."""
 

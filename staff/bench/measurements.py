@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from staff.bench.intervals import Ratio
 
+Curves = dict[str, dict[str, dict[int, float]]]  # chart → label of a curve → x → y
+
 
 @dataclass(frozen=True)
 class Line:
@@ -19,10 +21,19 @@ class Line:
 
     @property
     def met(self) -> bool | None:
-        """Whether the value keeps to its bound; None if there is no bound, or if nothing could be measured."""
+        """Whether the value keeps to its bound; None if there is no bound, or if that is not settled."""
         if self.bound is None or math.isnan(self.value):
             return None
+        if self.interval and self.interval[0] < abs(self.bound) < self.interval[1]:
+            return None
         return self.value >= self.bound if self.bound > 0 else self.value <= -self.bound
+
+    @property
+    def verdict(self) -> str:
+        """What is said of the bound."""
+        if self.bound is None:
+            return ""
+        return {None: "not settled", True: "met", False: "missed"}[self.met]
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,14 @@ class Contest:
 
 @dataclass
 class Measurements:
-    """Everything measured so far."""
+    """Everything that a section has measured."""
 
-    machine: str
+    began: str = ""  # date and time, UTC
+    minutes: float = math.nan
+    rounds: int = 0
     lines: list[Line] = field(default_factory=list)
     contests: list[Contest] = field(default_factory=list)
-    curves: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)  # chart → label of a curve → x → y
+    curves: Curves = field(default_factory=dict)
 
     def add(self, what: str, value: float, unit: str, bound: float | None = None, note: str = "") -> None:
         """Add a `Line`, and print it."""
@@ -87,8 +100,8 @@ def text_of(line: Line) -> str:
     """The line as it is printed."""
     interval = "" if line.interval is None else "[{:.3g}, {:.3g}]".format(*line.interval)
     bound = "" if line.bound is None else f"{'at least' if line.bound > 0 else 'at most'} {abs(line.bound):g}"
-    verdict = {None: "", True: "met", False: "MISSED"}[line.met]
-    text = f"{line.what:<66} {line.value:>9.3g} {interval:<14} {line.unit:<10} {bound:<14} {verdict:<7}{line.note}"
+    verdict = line.verdict.replace("missed", "MISSED")
+    text = f"{line.what:<66} {line.value:>9.3g} {interval:<14} {line.unit:<10} {bound:<14} {verdict:<12}{line.note}"
     return text.rstrip()
 
 

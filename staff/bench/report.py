@@ -1,8 +1,6 @@
 """The measurements as a table and as a chart."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -11,7 +9,8 @@ from matplotlib.figure import Figure
 from src.files import write_file
 from staff.bench.decoding import THROUGHPUT
 from staff.bench.implementations import SMALL
-from staff.bench.measurements import HEAD, Contest, Line, Measurements, cells, heading
+from staff.bench.measurements import HEAD, Contest, Curves, Line, cells, heading
+from staff.bench.results import Results, to_json
 
 STYLES = {
     "ours": ("#d1495b", "-"),
@@ -24,31 +23,41 @@ STYLES = {
 CLAIMS = {"ahead": "#66a182", "behind": "#d1495b"}  # colours of intervals; others are grey
 
 
-def save(measurements: Measurements, folder: Path) -> None:
+def save(results: Results, folder: Path) -> None:
     """Write results.md, results.json and, if there is anything to draw, ratios.png and speed.png into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "results.md", table(measurements).encode())
-    write_file(folder / "results.json", (json.dumps(asdict(measurements), indent=1) + "\n").encode())
-    if measurements.contests:
-        draw_ratios(measurements.contests, folder / "ratios.png")
-    if charts := _charts(measurements):
-        draw(measurements, charts, folder / "speed.png")
+    write_file(folder / "results.md", table(results).encode())
+    write_file(folder / "results.json", to_json(results).encode())
+    draw_all(results, folder)
 
 
-def table(measurements: Measurements) -> str:
+def draw_all(results: Results, folder: Path) -> None:
+    """Draw ratios.png and speed.png into `folder`, if there is anything to draw."""
+    if results.contests:
+        draw_ratios(results.contests, folder / "ratios.png")
+    if charts := _charts(results.curves):
+        draw(results.curves, charts, folder / "speed.png")
+
+
+def table(results: Results) -> str:
     """The contests and the lines in Markdown."""
-    parts = [f"Measured on {measurements.machine}."]
-    parts += map(_contest, measurements.contests)
-    if measurements.lines:
-        head = ["| what | measured | 95 % interval | bound | |", "| --- | ---: | --- | ---: | --- |"]
-        parts.append("\n".join([*head, *map(_row, measurements.lines)]))
+    parts = [f"Measured on {results.machine}."]
+    parts += [f"{heading(contest)}.\n\n{table_of_contest(contest)}" for contest in results.contests]
+    if results.lines:
+        parts.append(table_of_lines(results.lines))
     return "\n\n".join(parts) + "\n"
 
 
-def _contest(contest: Contest) -> str:
+def table_of_lines(lines: Sequence[Line]) -> str:
+    """The lines as a table."""
+    head = ["| what | measured | 95 % interval | bound | |", "| --- | ---: | --- | ---: | --- |"]
+    return "\n".join([*head, *map(_row, lines)])
+
+
+def table_of_contest(contest: Contest) -> str:
+    """The contest as a table."""
     head = [_joined(HEAD), "| --- | ---: | ---: | ---: | --- | --- | --- |"]
-    rows = "\n".join([*head, *(_joined(cells(entry)) for entry in contest.entries)])
-    return f"{heading(contest)}.\n\n{rows}"
+    return "\n".join([*head, *(_joined(cells(entry)) for entry in contest.entries)])
 
 
 def _joined(texts: Sequence[str]) -> str:
@@ -58,7 +67,7 @@ def _joined(texts: Sequence[str]) -> str:
 def _row(line: Line) -> str:
     interval = "" if line.interval is None else "{:.3g} to {:.3g}".format(*line.interval)
     bound = "" if line.bound is None else f"{'≥' if line.bound > 0 else '≤'} {abs(line.bound):.3g}"
-    verdict = "**missed**" if line.met is False else ""
+    verdict = line.verdict.replace("missed", "**missed**")
     note = "; ".join(text for text in (verdict, line.note) if text)
     return f"| {line.what} | {line.value:.3g} {line.unit} | {interval} | {bound} | {note} |"
 
@@ -82,18 +91,18 @@ def draw_ratios(contests: Sequence[Contest], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _charts(measurements: Measurements) -> list[str]:
+def _charts(curves: Curves) -> list[str]:
     """The names of the charts that are drawn: time per token for one prompt, and tokens a second."""
-    single = [name for name in measurements.curves if name.endswith("batch 1")]
-    return [name for name in [*single, THROUGHPUT] if name in measurements.curves]
+    single = [name for name in curves if name.endswith("batch 1")]
+    return [name for name in [*single, THROUGHPUT] if name in curves]
 
 
-def draw(measurements: Measurements, charts: list[str], path: Path) -> None:
+def draw(curves: Curves, charts: list[str], path: Path) -> None:
     """Draw these charts side by side into a PNG file."""
     figure = Figure(figsize=(5.2 * len(charts), 4.2), layout="constrained")
     for i, chart in enumerate(charts, start=1):
         axes = figure.add_subplot(1, len(charts), i)
-        for label, points in measurements.curves[chart].items():
+        for label, points in curves[chart].items():
             colour, style = STYLES.get(label, ("#8d8d8d", "-"))
             axes.plot(list(points), list(points.values()), style, color=colour, marker="o", markersize=3, label=label)
         if chart == THROUGHPUT:

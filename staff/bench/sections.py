@@ -1,10 +1,12 @@
 """The sections of the benchmark. Each adds its lines to the table, and its curves to the charts."""
 
-from collections.abc import Callable, Collection
+import datetime
+import time
+from collections.abc import Callable
 
 import torch
 
-from staff.bench import commands, decoding, inference, machine
+from staff.bench import commands, decoding, inference, machine, profile, shapes
 from staff.bench.implementations import make_small
 from staff.bench.measurements import Measurements
 from staff.bench.timing import in_turn
@@ -30,18 +32,23 @@ SECTIONS: dict[str, Callable[[Measurements, int], None]] = {
     "ahead": inference.lookahead,
     "likelihood": inference.likelihood,
     "half": inference.bfloat16,
+    "profile": profile.profile,
     "starting": commands.starting,
+    "grading": commands.grading,
     "growth": inference.growth,
+    "threads": inference.threads,
+    "memory": shapes.memory,
     "whole": commands.whole,
 }
-WITHOUT_SMALL = {"limits", "mini", "half", "starting"}  # these do not need the checkpoint SMALL
+WITHOUT_SMALL = {"limits", "mini", "half", "starting", "grading"}  # these do not need the checkpoint SMALL
 
 
-def run(names: Collection[str], rounds: int) -> Measurements:
-    """Run these sections; each line is printed as soon as it is measured."""
-    measurements = Measurements(machine.description())
-    if set(names) - WITHOUT_SMALL:
+def run(name: str, rounds: int) -> Measurements:
+    """Run this section; each line is printed as soon as it is measured."""
+    if name not in WITHOUT_SMALL:
         make_small()
-    for name in names:
-        SECTIONS[name](measurements, rounds)
+    now, began = datetime.datetime.now(datetime.UTC), time.monotonic()
+    measurements = Measurements(now.strftime("%Y-%m-%d %H:%M"), rounds=rounds)
+    SECTIONS[name](measurements, rounds)
+    measurements.minutes = round((time.monotonic() - began) / 60, 1)
     return measurements

@@ -109,13 +109,23 @@ def in_turn(
 _LAUNCHER = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 sys.exit(code)
 """
 
 
-def run_python(*arguments: str) -> tuple[float, int]:
-    """Run Python with these arguments in the project's folder; the seconds it took, and its peak memory in bytes.
+@dataclass(frozen=True)
+class Cost:
+    """What a program took, with all processes that it started and waited for."""
+
+    seconds: float
+    cpu: float  # seconds of all processors
+    memory: int  # the peak of the largest process, in bytes
+
+
+def run_python(*arguments: str) -> Cost:
+    """Run Python with these arguments in the project's folder.
 
     Raises:
         RuntimeError: it failed.
@@ -126,7 +136,8 @@ def run_python(*arguments: str) -> tuple[float, int]:
     process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if process.returncode:
         raise RuntimeError(f"python {' '.join(arguments)} failed: {process.stderr[-500:]}")
-    return time.perf_counter() - began, int(process.stdout) * 1024
+    kilobytes, cpu = process.stdout.split()
+    return Cost(time.perf_counter() - began, float(cpu), int(kilobytes) * 1024)
 
 
 def first_result(*arguments: str) -> float:

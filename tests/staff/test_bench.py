@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,10 +12,22 @@ import torch
 from src.model import checkpoint
 from src.model.config import BUNDLED, Config, model_config
 from src.model.gpt2 import GPT2
-from staff.bench import decoding, implementations, machine, own_process, report, sections, timing
+from staff.bench import (
+    decoding,
+    implementations,
+    inference,
+    machine,
+    own_process,
+    profile,
+    report,
+    sections,
+    shapes,
+    timing,
+)
 from staff.bench.contenders import CLOSE, CONTENDERS, SAME, start_all
 from staff.bench.intervals import ENOUGH_ROUNDS, Ratio, ratio
 from staff.bench.measurements import Contest, Entry, Line, Measurements, cells, text_of
+from staff.bench.results import Results, from_json, joined, to_json
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +123,7 @@ def test_a_contest_goes_on_without_those_that_cannot_run(monkeypatch, capsys, tm
     monkeypatch.setattr(decoding, "MIDDLE", (20,))
     monkeypatch.setitem(CONTENDERS, "broken", (_Broken, "float32"))
     monkeypatch.setitem(CONTENDERS, "other", (_OtherModel, "float32"))
-    measurements = Measurements("a machine")
+    measurements = Measurements()
     labels = ("ours", "broken", "other", "plain", decoding.HALF, decoding.PRODUCTS)
     decoding._decoding(measurements, 1, BUNDLED, labels, (1,))
     entries = {entry.label: entry for entry in measurements.contests[0].entries}
@@ -120,7 +133,7 @@ def test_a_contest_goes_on_without_those_that_cannot_run(monkeypatch, capsys, tm
     assert entries["plain"].computes.startswith("same")
     assert all(e.median >= e.minimum > 0 for e in entries.values() if not e.error)
     assert "this shape is not supported" in capsys.readouterr().out
-    report.save(measurements, tmp_path)
+    report.save(Results("a machine", {"decoding": measurements}), tmp_path)
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -269,30 +282,129 @@ def test_a_negative_bound_is_an_upper_bound(value, bound, met):
     assert Line("what", value, "times", bound).met is met
 
 
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((1.1, 1.4), "met"), ((0.9, 1.4), "not settled"), ((0.7, 0.9), "missed"), ((1.0, 1.0), "met")],
+)
+def test_a_bound_within_the_interval_is_not_settled(interval, verdict):
+    assert Line("what", sum(interval) / 2, "times", 1.0, interval=interval).verdict == verdict
+
+
+def _entries(**others):
+    ours = Entry("ours", 0.01, 0.01)
+    return [ours, *(Entry(label, 0.02, 0.02, Ratio(value, value, value, 9)) for label, value in others.items())]
+
+
+def test_the_closest_other_computes_in_float32():
+    entries = [*_entries(plain=3.0, transformers=2.0), Entry("llama.cpp, int8", 0, 0, Ratio(0.5, 0.5, 0.5, 9))]
+    entries.append(Entry(decoding.MEMORY, ratio=Ratio(0.7, 0.7, 0.7, 9), is_limit=True))
+    assert decoding._closest(entries) == ("transformers", Ratio(2.0, 2.0, 2.0, 9))
+
+
+def test_without_others_the_closest_one_is_unknown():
+    label, compared = decoding._closest([*_entries(), Entry("plain", error="not installed")])
+    assert label == ""
+    assert math.isnan(compared.value)
+
+
 def test_a_missed_bound_is_printed():
     assert text_of(Line("what", 5.0, "times", -4.0)).split() == ["what", "5", "times", "at", "most", "4", "MISSED"]
 
 
 def test_a_section_prints_its_lines(capsys, monkeypatch):
     monkeypatch.setattr(timing, "QUIET", 0)
-    measurements = sections.run(["limits"], 1)
+    measurements = sections.run("limits", 1)
     assert [line.value > 0 for line in measurements.lines] == [True] * 3
+    assert measurements.began.startswith("20")
     assert capsys.readouterr().out.startswith("large read")
 
 
 def test_the_report_has_the_lines_and_the_chart(tmp_path):
-    measurements = Measurements(machine.description())
+    measurements = Measurements()
     measurements.add("what", 1.5, "times", 2.0, "a note")
     measurements.add_curve(f"{BUNDLED}, batch 1", "ours", {10: 2.0, 100: 2.5})
     entries = Entry("ours", 0.01, 0.011), Entry("them", 0.02, 0.021, Ratio(1.9, 1.8, 2.1, 9), "same")
     measurements.add_contest(Contest("batch 1", entries, (3, 30)))
-    report.save(measurements, tmp_path)
+    report.save(Results(machine.description(), {"limits": measurements}), tmp_path)
     markdown = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert markdown.startswith(f"Measured on {machine.description()}")
     assert "| what | 1.5 times |  | ≥ 2 | **missed**; a note |" in markdown
     assert "batch 1; 3 of 30 blocks discarded" in markdown
     assert "| them | 20.00 | 21.00 | 1.90 | 1.80 to 2.10 | ahead | same |" in markdown
-    lines = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["lines"]
+    lines = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["sections"]["limits"]["lines"]
     assert lines == [{"what": "what", "value": 1.5, "unit": "times", "bound": 2.0, "note": "a note", "interval": None}]
     for chart in ("speed.png", "ratios.png"):
         assert (tmp_path / chart).read_bytes().startswith(b"\x89PNG")
+
+
+def _run(machine="a machine", **sections):
+    """The results of a run, with one line a section."""
+    return Results(machine, {name: Measurements("2026-01-02 03:04", 1.5, 4, [line]) for name, line in sections.items()})
+
+
+def test_results_are_read_as_they_were_written():
+    measurements = Measurements("2026-01-02 03:04", 1.5, 4)
+    measurements.add_ratio("what", ratio([2.0, 3.0], [1.0, 1.0]), "times", 2.0, "a note")
+    measurements.add("other", 1.0, "s")
+    entries = Entry("ours", 0.01, 0.011), Entry("them", 0.02, 0.021, Ratio(1.9, 1.8, 2.1, 9), "same")
+    measurements.add_contest(Contest("batch 1", entries, (3, 30)))
+    measurements.add_curve("chart", "ours", {10: 2.0, 100: 2.5})
+    results = Results("a machine", {"decoding": measurements})
+    assert from_json(to_json(results)) == results
+
+
+def test_of_a_section_that_ran_twice_the_later_run_counts():
+    old, new = Line("what", 1.0, "s"), Line("what", 2.0, "s")
+    both = joined([_run(ahead=old, limits=old), _run(limits=new)], ["limits", "ahead"])
+    assert both.lines == [new, old]
+
+
+def test_runs_on_different_machines_cannot_be_joined():
+    with pytest.raises(ValueError, match="different machines: one; two"):
+        joined([_run("one"), _run("two")], [])
+
+
+def test_the_parts_of_a_step_add_up_to_it(bundled):
+    """To within the calls of the hooks; each part takes some time."""
+    model, stopwatch = _new(bundled)
+    began = time.perf_counter()
+    model(torch.zeros(1, 50, dtype=torch.long))
+    took = time.perf_counter() - began
+    assert list(stopwatch.seconds) == [*profile.PARTS, profile.REST]
+    assert all(seconds > 0 for seconds in stopwatch.seconds.values())
+    assert 0.5 * took < sum(stopwatch.seconds.values()) <= took
+
+
+def test_a_renamed_module_counts_as_the_rest(bundled, monkeypatch):
+    monkeypatch.setitem(profile.PARTS, "MLPs", r"\.feed_forward$")
+    model, stopwatch = _new(bundled)
+    model(torch.zeros(1, 50, dtype=torch.long))
+    assert stopwatch.seconds["MLPs"] == 0
+    assert stopwatch.seconds[profile.REST] > stopwatch.seconds["layer norms"]
+
+
+def _new(bundled):
+    """A model of its own, whose hooks nobody else has, and its stopwatch."""
+    config = bundled[1]
+    model = checkpoint.load(config, checkpoint.locate(config))[0]
+    return model, profile.Stopwatch(model)
+
+
+def test_a_hollow_checkpoint_has_its_shape_and_takes_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "SMALL", BUNDLED)
+    config = shapes.make_hollow(tmp_path, "hollow", (2, 48, 4))
+    files = checkpoint.locate(config, tmp_path)
+    model, _ = checkpoint.load(config, files)
+    assert [p.dtype for p in model.parameters()] == [torch.bfloat16] * len(list(model.parameters()))
+    assert (len(model.transformer.h), model.transformer.wte.weight.size(1)) == (2, 48)
+    status = files.weights.stat()
+    assert status.st_blocks * 512 < status.st_size / 10
+
+
+def test_after_the_comparison_of_threads_all_are_used(monkeypatch):
+    monkeypatch.setattr(timing, "QUIET", 0)
+    monkeypatch.setattr(inference, "SMALL", BUNDLED)
+    usual, measurements = torch.get_num_threads(), Measurements()
+    inference.threads(measurements, 1)
+    assert [line.value > 0 for line in measurements.lines] == [True] * 3
+    assert torch.get_num_threads() == usual
