@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -15,19 +14,16 @@ from src.model.gpt2 import GPT2
 from staff.bench import (
     decoding,
     implementations,
-    inference,
     machine,
     own_process,
-    profile,
     report,
     sections,
-    shapes,
     timing,
 )
 from staff.bench.contenders import CLOSE, CONTENDERS, SAME, start_all
 from staff.bench.intervals import ENOUGH_ROUNDS, Ratio, ratio
 from staff.bench.measurements import Contest, Entry, Line, Measurements, cells, text_of
-from staff.bench.results import Results, from_json, joined, to_json
+from staff.bench.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -335,76 +331,3 @@ def test_the_report_has_the_lines_and_the_chart(tmp_path):
     assert lines == [{"what": "what", "value": 1.5, "unit": "times", "bound": 2.0, "note": "a note", "interval": None}]
     for chart in ("speed.png", "ratios.png"):
         assert (tmp_path / chart).read_bytes().startswith(b"\x89PNG")
-
-
-def _run(machine="a machine", **sections):
-    """The results of a run, with one line a section."""
-    return Results(machine, {name: Measurements("2026-01-02 03:04", 1.5, 4, [line]) for name, line in sections.items()})
-
-
-def test_results_are_read_as_they_were_written():
-    measurements = Measurements("2026-01-02 03:04", 1.5, 4)
-    measurements.add_ratio("what", ratio([2.0, 3.0], [1.0, 1.0]), "times", 2.0, "a note")
-    measurements.add("other", 1.0, "s")
-    entries = Entry("ours", 0.01, 0.011), Entry("them", 0.02, 0.021, Ratio(1.9, 1.8, 2.1, 9), "same")
-    measurements.add_contest(Contest("batch 1", entries, (3, 30)))
-    measurements.add_curve("chart", "ours", {10: 2.0, 100: 2.5})
-    results = Results("a machine", {"decoding": measurements})
-    assert from_json(to_json(results)) == results
-
-
-def test_of_a_section_that_ran_twice_the_later_run_counts():
-    old, new = Line("what", 1.0, "s"), Line("what", 2.0, "s")
-    both = joined([_run(ahead=old, limits=old), _run(limits=new)], ["limits", "ahead"])
-    assert both.lines == [new, old]
-
-
-def test_runs_on_different_machines_cannot_be_joined():
-    with pytest.raises(ValueError, match="different machines: one; two"):
-        joined([_run("one"), _run("two")], [])
-
-
-def test_the_parts_of_a_step_add_up_to_it(bundled):
-    """To within the calls of the hooks; each part takes some time."""
-    model, stopwatch = _new(bundled)
-    began = time.perf_counter()
-    model(torch.zeros(1, 50, dtype=torch.long))
-    took = time.perf_counter() - began
-    assert list(stopwatch.seconds) == [*profile.PARTS, profile.REST]
-    assert all(seconds > 0 for seconds in stopwatch.seconds.values())
-    assert 0.5 * took < sum(stopwatch.seconds.values()) <= took
-
-
-def test_a_renamed_module_counts_as_the_rest(bundled, monkeypatch):
-    monkeypatch.setitem(profile.PARTS, "MLPs", r"\.feed_forward$")
-    model, stopwatch = _new(bundled)
-    model(torch.zeros(1, 50, dtype=torch.long))
-    assert stopwatch.seconds["MLPs"] == 0
-    assert stopwatch.seconds[profile.REST] > stopwatch.seconds["layer norms"]
-
-
-def _new(bundled):
-    """A model of its own, whose hooks nobody else has, and its stopwatch."""
-    config = bundled[1]
-    model = checkpoint.load(config, checkpoint.locate(config))[0]
-    return model, profile.Stopwatch(model)
-
-
-def test_a_hollow_checkpoint_has_its_shape_and_takes_no_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "SMALL", BUNDLED)
-    config = shapes.make_hollow(tmp_path, "hollow", (2, 48, 4))
-    files = checkpoint.locate(config, tmp_path)
-    model, _ = checkpoint.load(config, files)
-    assert [p.dtype for p in model.parameters()] == [torch.bfloat16] * len(list(model.parameters()))
-    assert (len(model.transformer.h), model.transformer.wte.weight.size(1)) == (2, 48)
-    status = files.weights.stat()
-    assert status.st_blocks * 512 < status.st_size / 10
-
-
-def test_after_the_comparison_of_threads_all_are_used(monkeypatch):
-    monkeypatch.setattr(timing, "QUIET", 0)
-    monkeypatch.setattr(inference, "SMALL", BUNDLED)
-    usual, measurements = torch.get_num_threads(), Measurements()
-    inference.threads(measurements, 1)
-    assert [line.value > 0 for line in measurements.lines] == [True] * 3
-    assert torch.get_num_threads() == usual
