@@ -28,6 +28,7 @@ from src.hw1.oracle import TableModel
 from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
 from tests.answers import SOLUTION, points
+from tests.processes import is_alive, looping, wait_for
 
 LOGITS = np.array([[1.0, 2.0]])
 
@@ -73,43 +74,25 @@ def test_one_fork_server_serves_several_gradings(tmp_path, open_folder):
     assert server.process.poll() is not None
 
 
-def children_of(process: int) -> list[int]:
-    """The process ids of all that `process` started, and so on."""
-    tasks = Path(f"/proc/{process}/task")
-    own = [int(n) for task in tasks.iterdir() for n in (task / "children").read_text().split()]
-    return own + [n for child in own for n in children_of(child)]
-
-
-def is_alive(process: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("is_held_up", [False, True])
 def test_nothing_survives_a_killed_grader(is_held_up, tmp_path):
     """Neither fork server nor worker, also while a debugger holds the fork server up (here: it is stopped)."""
-    (tmp_path / "likelihood.py").write_text("import time\ndef log_likelihood(model, text):\n    time.sleep(60)\n")
+    (tmp_path / "likelihood.py").write_text("def log_likelihood(model, text):\n    while True: pass\n")
     grader = subprocess.Popen([sys.executable, ROOT / "grader.py", "6.4", "--submission", tmp_path])
-    deadline = time.monotonic() + 120
+    children: list[int] = []
     try:
-        while len(children_of(grader.pid)) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        children = children_of(grader.pid)
+        children = wait_for(lambda: looping(grader.pid))
         if is_held_up:
             os.kill(children[0], signal.SIGSTOP)
-    finally:
         grader.kill()
         grader.wait()
-    deadline = time.monotonic() + 10
-    while any(map(is_alive, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    left = [process for process in children if is_alive(process)]
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    assert len(children) >= 2
-    assert not left
+        wait_for(lambda: not any(map(is_alive, children)))
+    finally:
+        for process in [grader.pid, *children]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        grader.wait()
 
 
 def test_debugpy_stays_out_of_the_fork_server(open_folder, monkeypatch):

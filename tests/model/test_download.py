@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -149,12 +150,13 @@ def test_an_interrupted_download_leaves_no_file(remote, tiny_root):
 @pytest.fixture
 def message_without_server(remote, tiny_root):
     """The error where nothing listens at the address, and that address."""
-    _, contents, config_for = remote
-    with serving(contents) as server:
-        pass
-    with pytest.raises(CheckpointError) as caught:
-        locate(config_for(server.url), tiny_root)
-    return str(caught.value), server.url
+    _, _, config_for = remote
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(CheckpointError) as caught:
+            locate(config_for(url), tiny_root)
+    return str(caught.value), url
 
 
 def test_without_a_connection_the_error_says_so_in_a_line(message_without_server):

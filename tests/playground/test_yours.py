@@ -3,6 +3,7 @@
 import shutil
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -99,10 +100,15 @@ def test_code_that_never_ends_is_stopped(mind, ids, tmp_path):
     assert "while True: pass" in problem.details
 
 
-def test_code_that_ends_in_time_is_not_stopped_later(mind, ids):
-    yours = Yours(SOLUTION, seconds=0.5)
-    assert likelihood(mind, ids, yours).is_same
-    threading.Event().wait(0.7)
+def test_code_that_ends_in_time_is_not_stopped_later(mind, ids, monkeypatch):
+    timers = []
+    monkeypatch.setattr(threading, "Timer", lambda _, stop: timers.append(Mock(function=stop)) or timers[-1])
+    assert likelihood(mind, ids, Yours(SOLUTION)).is_same
+    (timer,) = timers
+    timer.cancel.assert_called_once()
+    timer.function()  # as if it had run out at the last moment
+    for _ in range(1000):
+        pass
 
 
 def test_code_that_changes_what_it_gets_harms_nobody(mind, ids, tmp_path):

@@ -24,6 +24,7 @@ from staff.grade_class.store import FAILED, GRADED, REFUSED, WHOLE, Store
 from staff.grade_class.submissions import Handed
 from staff.warm import GraderDied, Graders
 from tests.answers import SOLUTION, graded, points, varied
+from tests.processes import looping, wait_for
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes can fork on Linux only")
 SEED = 7
@@ -143,13 +144,13 @@ def test_a_lost_task_is_our_failure():
 @linux
 def test_nobody_pays_for_a_fork_server_that_died(tmp_path):
     with Graders("staff.grade_class.worker", "hw1", tmp_path) as graders, ThreadPoolExecutor(1) as pool:
-        order = {"submission": str(SOLUTION), "seed": SEED, "parts": ["6.3"]}
-        assert points(graders.ask(order, 400))["6.3"] == 8
-        reply = pool.submit(graders.ask, order, 400)
+        order = {"submission": str(SOLUTION), "seed": SEED, "parts": ["6.4"]}
+        assert points(graders.ask(order, 400))["6.4"] == 8
+        loop = "import time\n        while time.process_time() < 1.5: pass\n        return token"
+        slow = varied(tmp_path / "slow", "likelihood.py", ("return token", loop))
+        reply = pool.submit(graders.ask, order | {"submission": str(slow)}, 400)
         (grader,) = graders._all
-        (server,) = map(int, children(grader.process.pid))
-        while not children(server):
-            time.sleep(0.01)
+        server, _ = wait_for(lambda: looping(grader.process.pid))
         os.kill(server, signal.SIGKILL)
         with pytest.raises(GraderDied, match="the process that forks workers died"):
             reply.result()
@@ -166,10 +167,6 @@ def test_what_a_busy_machine_did_not_run_counts_for_nothing(monkeypatch, open_fo
     assert reply["status"] == status
     assert ("too busy" in reply["error"]) == (status == FAILED)
     assert not any(test["score"] for test in reply["tests"])
-
-
-def children(process: int) -> list[str]:
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 def test_what_a_scheduler_drops_stops_the_run():
