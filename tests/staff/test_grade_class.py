@@ -234,7 +234,7 @@ def table_of(out: Path) -> dict[str, dict[str, str]]:
 
 
 @linux
-def test_every_score_is_that_of_the_grader(handed_in, tmp_path):
+def test_every_score_is_that_of_the_grader(handed_in, tmp_path, monkeypatch):
     process = grade(handed_in, tmp_path / "out", "--seed", str(SEED))
     assert process.returncode == 0, process.stderr
     found = table_of(tmp_path / "out")
@@ -249,10 +249,10 @@ def test_every_score_is_that_of_the_grader(handed_in, tmp_path):
         assert line["remark"]
     assert "Traceback" not in process.stderr + process.stdout
 
-    began = time.monotonic()  # once more: nothing is graded again
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     again = grade(handed_in, tmp_path / "out", "--seed", str(SEED))
     assert again.returncode == 0
-    assert "0submission" in again.stderr.replace(" ", "") or time.monotonic() - began < 20
+    assert "0submission [" in again.stderr  # nothing is graded again
     assert table_of(tmp_path / "out") == found
 
 
