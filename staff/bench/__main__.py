@@ -20,7 +20,7 @@ from staff.bench.results import Results
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(sections.SECTIONS)} (all)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds, at each context (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds, at each context (%(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "bench", metavar="DIR", help="(dist/bench)")
     args = parser.parse_args()
     unknown = [name for name in args.sections if name not in sections.SECTIONS]

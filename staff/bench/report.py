@@ -33,8 +33,8 @@ def save(results: Results, folder: Path) -> None:
 
 def draw_all(results: Results, folder: Path) -> None:
     """Draw ratios.png and speed.png into `folder`, if there is anything to draw."""
-    if results.contests:
-        draw_ratios(results.contests, folder / "ratios.png")
+    if contests := [c for c in results.contests if c.what.startswith(SMALL)] or results.contests:
+        draw_ratios(contests, folder / "ratios.png")
     if charts := _charts(results.curves):
         draw(results.curves, charts, folder / "speed.png")
 
@@ -69,7 +69,7 @@ def _row(line: Line) -> str:
     bound = "" if line.bound is None else f"{'≥' if line.bound > 0 else '≤'} {abs(line.bound):.3g}"
     verdict = line.verdict.replace("missed", "**missed**")
     note = "; ".join(text for text in (verdict, line.note) if text)
-    return f"| {line.what} | {line.value:.3g} {line.unit} | {interval} | {bound} | {note} |"
+    return f"| {line.what} | {f'{line.value:.3g} {line.unit}'.strip()} | {interval} | {bound} | {note} |"
 
 
 def draw_ratios(contests: Sequence[Contest], path: Path) -> None:
