@@ -22,6 +22,7 @@ from src.grading import import_guard, record, student_code
 from src.grading.program import Outcome, print_replaced, print_table, run_part
 from src.hw1.parts import DEFAULT_MODEL, HOMEWORK, check_fine_tuning
 from src.model.config import option
+from src.model.memory import use_large_pages
 from src.model.threads import share_processors
 
 QUESTIONS, SUBMIT = ROOT / "questions", ROOT / "submit"
@@ -66,6 +67,7 @@ def main() -> int:
     student_code.check_folder(args.questions, HOMEWORK.question_files)
     name = HOMEWORK.find_model(args.model)
     share_processors()
+    use_large_pages()
     from src.hw1 import run  # here, so that --help and mistyped options do not wait for PyTorch
 
     setup = run.prepare(name, args.seed, args.device)

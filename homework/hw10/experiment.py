@@ -27,6 +27,7 @@ from src.files import shown
 from src.grading import import_guard, record, student_code
 from src.grading.program import Outcome, print_replaced, print_table, run_part
 from src.hw10.parts import HOMEWORK, MODELS, experiment_of
+from src.model.memory import use_large_pages
 from src.model.threads import share_processors
 
 HERE = HOMEWORK.home
@@ -58,6 +59,7 @@ def main() -> int:
         raise ConfigError(f"--iterations {args.iterations}: must be 1 or more")
     student_code.check_folder(args.questions, HOMEWORK.question_files)
     share_processors()
+    use_large_pages()
     from src.hw10.run import Run, parts_of  # here, so that --help and mistyped options do not wait for PyTorch
     from src.hw10.settings import read_config
     from src.model.device import choose_device

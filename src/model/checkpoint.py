@@ -87,9 +87,13 @@ def load(config: Config, files: Files, device: str = "cpu", onednn: bool = False
             f"{files.encoder}: has {codec.vocab_size} tokens, but the model's config.yml has vocab_size: "
             f"{config.vocab_size}; the two must agree"
         )
-    model = build(config, read_weights(files.weights), files.weights)
+    weights = read_weights(files.weights)
+    model = build(config, weights, files.weights)
     if onednn and device == "cpu" and is_supported(model.transformer.wte.weight.dtype):
         use_onednn(model)
+        if model.transformer.wte.weight.dtype == weights["wte.weight"].dtype:
+            # Mapped anew, it takes memory only for the rows that are looked up: the readout has a copy of its own.
+            model.transformer.wte.weight = nn.Parameter(weights["wte.weight"], requires_grad=False)
     return model.to(device), codec
 
 

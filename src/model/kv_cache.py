@@ -4,11 +4,15 @@ Shapes: B batch, T new tokens, P tokens of a shared prefix, S all tokens, nh hea
 """
 
 import math
+import mmap
+import sys
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+LARGE = 2**21  # bytes of a large page
 
 
 @dataclass(eq=False)
@@ -83,11 +87,21 @@ class KVCache:
         # Outside inference mode, PyTorch does not allow writing to a tensor that was created in it.
         read_only = storage.tensor.is_inference() and not torch.is_inference_mode_enabled()
         if storage.used != self._length or end > capacity or read_only:
-            storage = _Storage(key_value.new_empty(2, batch, n_head, n_positions, head_dim), end)
+            storage = _Storage(_reserve(key_value, (2, batch, n_head, n_positions, head_dim)), end)
             storage.tensor[:, :, :, : self._length] = self.own
         storage.tensor[:, :, :, self._length : end] = key_value
         storage.used = end
         return KVCache(storage, end, self.prefix)
+
+
+def _reserve(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A tensor of the type of `like`, without content, that takes memory only where it is written."""
+    n_bytes = math.prod(shape) * like.element_size()
+    if n_bytes < LARGE or like.device.type != "cpu" or sys.platform != "linux":
+        return like.new_empty(shape)
+    # Not from PyTorch: in its large pages (see memory.py), one more token may take as much memory as 500.
+    memory = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
 def attend(query: Tensor, present: KVCache) -> Tensor:

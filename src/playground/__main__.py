@@ -26,6 +26,7 @@ from src.errors import ConfigError, run_command
 from src.files import ROOT, shown
 from src.grading import import_guard, student_code
 from src.model.config import model_config, option
+from src.model.memory import use_large_pages
 from src.model.threads import share_processors
 from src.playground.problem import FILES, has_functions
 
@@ -56,6 +57,7 @@ def main() -> int:
     name = model_config(args.model).name
     listener = listen(args.port)
     share_processors()
+    use_large_pages()
     os.environ.setdefault("TQDM_DISABLE", "1")  # each token that is drawn would print a bar
     sys.dont_write_bytecode = True  # a question file that is saved twice within a second would be taken from there
     if has_functions(args.questions):

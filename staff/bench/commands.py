@@ -64,6 +64,6 @@ def whole(measurements: Measurements, _: int) -> None:
 def _weights_and_cache(name: str) -> int:
     """The bytes of the weights, and of the cache of the five prompts, in float32."""
     model, config = implementations.ours(name)
-    weights = sum(parameter.numel() for parameter in model.parameters())
+    weights = sum(parameter.numel() for parameter in model.transformer.parameters())
     cache = 2 * config.n_layer * config.n_embd * 5 * (config.n_ctx // 2 + 24)
     return 4 * (weights + cache)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.model import threads
+from src.model import memory, threads
 from src.model.config import Config
 from staff.bench.implementations import CTranslate2, Ours, Plain, Products, Transformers
 from staff.bench.own_process import Block, ContenderFailed, OwnProcess
@@ -103,6 +103,7 @@ def _environment(implementation: type) -> dict[str, str]:
     if issubclass(implementation, Ours):
         environment = dict(os.environ)
         threads.share_processors(environment)
+        memory.use_large_pages(environment)
         chosen = {name: value for name, value in environment.items() if os.environ.get(name) != value}
     return chosen
 
