@@ -14,7 +14,7 @@
 # make lint     check style (ruff) and types (mypy)
 # make audit    grade submissions of known scores            [SEEDS=20] [ONLY='wrong/*']
 # make grade-class EXPORT=export.zip   grade a class; results go to grades/   [OUT=DIR] [OPTIONS='--due DATE']
-# make bench    measure the model's speed beside others; half an hour  [ROUNDS=4] [SECTIONS='decoding ahead']
+# make bench    measure the model's speed beside others; half an hour  [ROUNDS=3] [SECTIONS='decoding ahead']
 # make stubs    make questions/ from the reference answers
 # make tables   write the tables of points and names in the READMEs, and requirements.txt
 # make handout  make the handout, the answer templates and the key for staff from staff/NAME/written/
@@ -36,7 +36,7 @@ LEFTOVERS := .pytest_cache .ruff_cache .mypy_cache .hypothesis checkpoints/gpt2-
 LEFTOVERS += $(wildcard homework/*/submit homework/*/.experiments homework/*/*.zip)
 SEEDS := 2
 ONLY :=
-ROUNDS := 4
+ROUNDS := 3
 SECTIONS :=
 EXPORT :=
 OUT := grades

@@ -11,6 +11,7 @@ import torch
 from src.model import checkpoint
 from src.model.config import BUNDLED, Config, model_config
 from src.model.gpt2 import GPT2
+from staff.bench import __main__ as bench
 from staff.bench import (
     decoding,
     implementations,
@@ -23,7 +24,7 @@ from staff.bench import (
 from staff.bench.contenders import CLOSE, CONTENDERS, SAME, start_all
 from staff.bench.intervals import ENOUGH_ROUNDS, Ratio, ratio
 from staff.bench.measurements import Contest, Entry, Line, Measurements, cells, text_of
-from staff.bench.results import Results
+from staff.bench.results import Results, from_json
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +314,18 @@ def test_a_section_prints_its_lines(capsys, monkeypatch):
     assert [line.value > 0 for line in measurements.lines] == [True] * 3
     assert measurements.began.startswith("20")
     assert capsys.readouterr().out.startswith("large read")
+
+
+def test_the_bench_goes_on_without_a_section_that_fails(tmp_path, monkeypatch, capsys):
+    def fail(measurements, rounds):
+        raise AttributeError("no such layer")
+
+    monkeypatch.setattr(sections, "SECTIONS", {"mini": fail, "half": lambda m, rounds: m.add("rounds", rounds, "")})
+    monkeypatch.setenv("TQDM_DISABLE", "")  # main sets it
+    monkeypatch.setattr("sys.argv", ["bench", "--rounds", "2", "--out", str(tmp_path)])
+    assert bench.main() == 1
+    assert [line.value for line in from_json((tmp_path / "results.json").read_text(encoding="utf-8")).lines] == [2]
+    assert capsys.readouterr().err.endswith("AttributeError: no such layer\nfailed: mini\n")
 
 
 def test_the_report_has_the_lines_and_the_chart(tmp_path):
