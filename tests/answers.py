@@ -11,13 +11,17 @@ from src.grading.results import points_of
 from src.hw1.parts import HOMEWORK
 
 SOLUTION = ROOT / "staff" / "hw1" / "solution"
+# For `copytree`: what tests that run meanwhile may be writing to the project's folders.
+IGNORED = shutil.ignore_patterns(
+    ".venv", ".git", "dist", "submit", "__pycache__", ".*_cache", ".hypothesis", ".experiments", "*.zip", "node_modules"
+)
 POINTS = points_of(HOMEWORK)  # by part, as the decorators at the tests say
 FULL = {number: points.total for number, points in POINTS.items() if number in HOMEWORK.numbers}
 
 
 def varied(folder: Path, file: str, *replacements: tuple[str, str]) -> Path:
     """A copy of the reference answers in `folder`, with `replacements` (old, new) made in `file`."""
-    shutil.copytree(SOLUTION, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SOLUTION, folder, ignore=IGNORED)
     source = (folder / file).read_text(encoding="utf-8")
     for old, new in replacements:
         assert old in source, f"{old!r} isn't in {file}"
@@ -26,8 +30,11 @@ def varied(folder: Path, file: str, *replacements: tuple[str, str]) -> Path:
     return folder
 
 
-def graded(submission: Path, results: Path, *arguments: str, root: Path = ROOT, **options) -> dict:
-    """The content of results.json for `submission`, with `stdout`, `stderr` and `exit`."""
+def graded(
+    submission: Path, results: Path, *arguments: str, root: Path = ROOT, seed: int | None = 1, **options
+) -> dict:
+    """The content of results.json for `submission`, with `stdout`, `stderr` and `exit`. `seed` None: as the grader draws it."""
+    arguments = (*arguments, *(() if seed is None else ("--seed", str(seed))))
     command = [sys.executable, root / "grader.py", "--submission", submission, "--json", results, *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     said = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}

@@ -18,7 +18,7 @@ WRONG = (".sum().item()", ".mean().item()")
 
 
 def debugged(*arguments, stdin: str = "") -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "grader.py", "--debug", *map(str, arguments)]
+    command = [sys.executable, ROOT / "grader.py", "--debug", "--seed", "5", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
 
@@ -45,11 +45,11 @@ def test_a_breakpoint_stops_in_ones_own_file(tmp_path):
 
 def test_debug_says_what_the_sandbox_says_and_hides_hidden_tests(tmp_path):
     folder = varied(tmp_path / "questions", "likelihood.py", WRONG)
-    process = debugged("6.4", "6.6", "--seed", "5", "--submission", folder)
+    process = debugged("6.4", "6.6", "--submission", folder)
     assert process.returncode == 1
     assert re.findall(r"^\d\.\d\.\d", process.stdout, re.M) == ["6.4.1", "6.4.2", "6.6.1", "6.6.2"]
     assert "debug: 3 of 4 tests pass" in process.stdout
-    (wrong, *_) = graded(folder, tmp_path / "results.json", "6.4", "--seed", "5")["tests"]
+    (wrong, *_) = graded(folder, tmp_path / "results.json", "6.4", seed=5)["tests"]
     assert "hint: this is the mean" in wrong["output"]
     for line in wrong["output"].splitlines():
         assert line in process.stdout

@@ -11,7 +11,7 @@ import pytest
 from src.errors import IntakeError
 from src.grading.intake import unpack
 from src.hw1.parts import HOMEWORK
-from tests.answers import SOLUTION
+from tests.answers import IGNORED, SOLUTION
 
 SOURCES = {name: (SOLUTION / name).read_bytes() for name in HOMEWORK.all_files}
 
@@ -50,7 +50,7 @@ def test_wrappings_do_not_matter(tmp_path, wrapping):
 
 
 def test_a_folder_is_taken_as_a_zip_is(tmp_path):
-    shutil.copytree(SOLUTION, tmp_path / "s" / "wrapped" / "questions")
+    shutil.copytree(SOLUTION, tmp_path / "s" / "wrapped" / "questions", ignore=IGNORED)
     assert taken(tmp_path / "s", tmp_path) == SOURCES
 
 

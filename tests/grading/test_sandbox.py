@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +26,7 @@ from src.hw1.messages import Encode, Encoded, LogitsAnswer, TableQuestion
 from src.hw1.oracle import TableModel
 from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
-from tests.answers import SOLUTION, points
+from tests.answers import SOLUTION, points, varied
 from tests.processes import is_alive, looping, wait_for
 
 LOGITS = np.array([[1.0, 2.0]])
@@ -150,7 +149,7 @@ def test_the_grader_works_without_fork_and_user_ids(tmp_path):
         "sys.modules['resource'] = None\n"
         "for name in ('fork', 'geteuid', 'setresuid', 'setresgid', 'setgroups', 'setsid', 'killpg', 'chown'):\n"
         "    delattr(os, name)\n"
-        f"sys.argv = ['grader.py', '6.4', '6.6', '--submission', {str(SOLUTION)!r}, '--json', {str(tmp_path / 'r.json')!r}]\n"
+        f"sys.argv = ['grader.py', '6.4', '6.6', '--seed', '1', '--submission', {str(SOLUTION)!r}, '--json', {str(tmp_path / 'r.json')!r}]\n"
         f"runpy.run_path({str(ROOT / 'grader.py')!r}, run_name='__main__')\n"
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -160,24 +159,22 @@ def test_the_grader_works_without_fork_and_user_ids(tmp_path):
 
 
 def test_results_are_on_disk_at_every_moment(tmp_path, open_folder):
+    """Here: while 6.5 is graded, the grader is killed."""
+    folder = varied(tmp_path / "mine", "classifier.py", ("return log", "while True: pass\n    return log"))
     path = tmp_path / "results.json"
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "grader.py", "--submission", SOLUTION, "--json", path],
+    grader = subprocess.Popen(
+        [sys.executable, ROOT / "grader.py", "--submission", folder, "--json", path],
         stdout=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(open_folder)},
     )  # fmt: skip
-    seen = set()
     try:
-        while process.poll() is None and len(seen) < 4:
-            if path.exists():
-                seen.add(len(json.loads(path.read_text())["tests"]))
-            time.sleep(0.05)
+        wait_for(lambda: path.exists() and len(json.loads(path.read_text())["tests"]) >= 4)
     finally:
-        process.kill()
-        process.wait()
+        grader.kill()
+        grader.wait()
     results = json.loads(path.read_text())
-    assert results["score"] == sum(test["score"] for test in results["tests"])
+    assert [test["number"] for test in results["tests"]] == ["6.3.1", "6.3.2", "6.4.1", "6.4.2"]
+    assert results["score"] == sum(test["score"] for test in results["tests"]) > 0
     assert "did not finish" in results["output"]
-    assert len(seen) == 4
 
 
 FLOAT = {"kind": "plain", "dtype": "float", "value": 1.0, "requires_grad": False, "model_changed": False}

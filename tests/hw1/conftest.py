@@ -10,7 +10,7 @@ import pytest
 
 from src.files import ROOT
 from src.hw1.parts import HOMEWORK
-from tests.answers import SOLUTION
+from tests.answers import IGNORED, SOLUTION
 
 FILES = {
     part.number: tuple(artifact.name for artifact in part.artifacts) for part in HOMEWORK.parts if not part.optional
@@ -35,7 +35,7 @@ def full_run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
 @pytest.fixture
 def questions(tmp_path) -> Path:
     """A copy of the reference answers, to be changed."""
-    return Path(shutil.copytree(SOLUTION, tmp_path / "questions"))
+    return Path(shutil.copytree(SOLUTION, tmp_path / "questions", ignore=IGNORED))
 
 
 def change(path: Path, old: str, new: str) -> None:

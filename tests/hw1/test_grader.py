@@ -117,8 +117,8 @@ def test_a_page_says_why_nothing_was_graded(tmp_path):
 
 def test_every_run_has_a_seed_of_its_own_and_names_it(tmp_path):
     seeds = [
-        re.search(r"--seed (\d+) repeats", graded(SOLUTION, tmp_path / "results.json", "6.6", *arguments)["output"])[1]
-        for arguments in ((), (), ("--seed", "7"))
+        re.search(r"--seed (\d+) repeats", graded(SOLUTION, tmp_path / "r.json", "6.6", seed=seed)["output"])[1]
+        for seed in (None, None, 7)
     ]
     assert len(set(seeds)) == 3
     assert seeds[2] == "7"

@@ -16,7 +16,7 @@ from src.grading.packing import NO_POINTS
 from src.grading.record import RECORD, part_record
 from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
-from tests.answers import FULL, SOLUTION
+from tests.answers import FULL, IGNORED, SOLUTION
 from tests.hw1.conftest import ALL_FILES, ANSWERS, FILES, PLAIN, change
 
 EVERYTHING = {f"submit/{name}" for name in ALL_FILES | {RECORD}} | {f"questions/{name}" for name in HOMEWORK.all_files}
@@ -137,7 +137,7 @@ def test_a_stubs_line_in_a_written_block_is_named(checkout):
 def test_the_starter_says_the_same_points(checkout):
     """The starter has no hidden tests; they are worth as many points as the visible ones."""
     shutil.rmtree(checkout / "staff")
-    shutil.copytree(ROOT / "questions", checkout / "questions", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "questions", checkout / "questions", ignore=IGNORED, dirs_exist_ok=True)
     process = make_submission(checkout)
     for number, points in FULL.items():
         assert re.search(rf"^note: {re.escape(number)} .*\({points:g} points.*is not written yet", process.stdout, re.M)
@@ -221,7 +221,7 @@ def test_a_record_with_settings_for_all_parts_is_understood(checkout):
 
 
 def test_the_record_names_a_questions_folder_elsewhere(tmp_path):
-    folder = shutil.copytree(ROOT / "questions", tmp_path / "mine")
+    folder = shutil.copytree(ROOT / "questions", tmp_path / "mine", ignore=IGNORED)
     assert part_record(HOMEWORK, HOMEWORK.part("6.3"), {}, folder, {}).questions == folder.resolve().as_posix()
     assert part_record(HOMEWORK, HOMEWORK.part("6.3"), {}, SOLUTION, {}).questions == ANSWERS
 

@@ -239,7 +239,7 @@ def test_every_score_is_that_of_the_grader(handed_in, tmp_path, monkeypatch):
     assert process.returncode == 0, process.stderr
     found = table_of(tmp_path / "out")
     for name in ("right", "halved", "starter"):
-        alone = points(graded(handed_in / name, tmp_path / "alone.json", "--seed", str(SEED)))
+        alone = points(graded(handed_in / name, tmp_path / "alone.json", seed=SEED))
         assert {part: float(found[name][part]) for part in HOMEWORK.numbers} == {p: alone[p] for p in HOMEWORK.numbers}
     assert found["right"]["total"] == "35"
     assert 0 < float(found["halved"]["total"]) < 35

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from src.files import ROOT
-from tests.answers import FULL, graded, points
+from tests.answers import FULL, IGNORED, graded, points
 
-IGNORED = shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", ".*_cache", "*.zip", "cases")
 STEP = re.compile(
     r"^`(\S+)`, (a new file|at the end|(?:above|below|in place of) the line `([^\n]+)`):\n\n```python\n(.*?)^```$",
     re.M | re.S,

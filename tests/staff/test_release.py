@@ -13,14 +13,13 @@ from src.files import ROOT
 from src.hw1.parts import HOMEWORK
 from src.model.config import BUNDLED
 from staff import release
-from tests.answers import FULL, POINTS, SOLUTION, graded, points
+from tests.answers import FULL, IGNORED, POINTS, SOLUTION, graded, points
 from tests.released import assert_documented_format, extracted, on_gradescope, on_gradescope_after_setup, released
 
 VISIBLE = {number: POINTS[number].visible for number in HOMEWORK.numbers}
 HIDDEN_TESTS = ROOT / "staff" / "hw1" / "hidden_tests.py"
 STARTER_ZIP = HOMEWORK.starter_name
 HIDDEN_LINE = next(line for line in HIDDEN_TESTS.read_text(encoding="utf-8").splitlines() if "TableModel(13" in line)
-IGNORED = shutil.ignore_patterns(".venv", ".git", "dist", "submit", "__pycache__", ".*_cache", "*.zip")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def test_the_starter_is_the_tree_without_staff(dist, tmp_path):
 
 def test_the_starter_leads_from_a_run_to_the_upload(dist, tmp_path):
     starter = extracted(dist / STARTER_ZIP, tmp_path) / HOMEWORK.slug
-    shutil.copytree(SOLUTION, starter / "questions", dirs_exist_ok=True)
+    shutil.copytree(SOLUTION, starter / "questions", ignore=IGNORED, dirs_exist_ok=True)
     steps = (
         (["grader.py"], "next: what 7.1 says above, then bash make_submission.sh"),
         (["main.py", "--model", "bundled"], "next: python grader.py, then bash make_submission.sh"),
