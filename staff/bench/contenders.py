@@ -85,7 +85,7 @@ def start_all(config: Config, name: str, labels: Collection[str] = tuple(CONTEND
     def start(label: str) -> Contender:
         implementation, dtype = CONTENDERS[label]
         try:
-            return Contender(label, OwnProcess(implementation, name, dtype, environment=_environment(implementation)))
+            return Contender(label, OwnProcess(implementation, name, dtype, environment=environment_of(implementation)))
         except ContenderFailed as error:
             return Contender(label, error=str(error))
 
@@ -97,7 +97,7 @@ def start_all(config: Config, name: str, labels: Collection[str] = tuple(CONTEND
     return contenders
 
 
-def _environment(implementation: type) -> dict[str, str]:
+def environment_of(implementation: type) -> dict[str, str]:
     """What main.py sets for our model. The others run with their own defaults."""
     chosen: dict[str, str] = {}
     if issubclass(implementation, Ours):

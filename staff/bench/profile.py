@@ -1,7 +1,11 @@
-"""Where the time of a step of our model goes."""
+"""Where the time of a step of our model goes, in a process that is set up as main.py is."""
 
 import functools
+import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from src.files import ROOT
 from src.grading.student_code import load_function
 from src.model.config import Config
 from staff.bench import implementations
+from staff.bench.contenders import environment_of
 from staff.bench.implementations import SMALL, SOLUTION
 from staff.bench.measurements import Measurements
 
@@ -54,19 +60,29 @@ class Stopwatch:
             self._running[-1][1] += took
 
 
-@torch.inference_mode()
 def profile(measurements: Measurements, rounds: int) -> None:
     """The milliseconds of each part of a token, sampling included; medians over some tokens after CONTEXT others."""
-    sample = load_function(SOLUTION, "sample.py", "sample")
+    environment = os.environ | environment_of(implementations.Ours) | {"TQDM_DISABLE": "1"}
     for dtype in ("float32", "bfloat16"):
-        model, config = implementations.ours(SMALL, dtype)
-        stopwatch = Stopwatch(model)
-        parts = {batch: _parts(model, stopwatch, sample, config, batch, rounds) for batch in (1, 5)}
+        command = [sys.executable, "-m", "staff.bench.profile", dtype, str(rounds)]
+        process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        if process.returncode:
+            raise RuntimeError(f"profiling failed: {process.stderr[-500:]}")
+        parts = {int(batch): seconds for batch, seconds in json.loads(process.stdout).items()}
         for part in (*PARTS, REST, SAMPLING):
             measurements.add_curve(f"step, {dtype}", part, {batch: parts[batch][part] * 1e3 for batch in parts})
         for batch in parts:
             text = ", ".join(f"{part} {seconds * 1e3:.2f}" for part, seconds in parts[batch].items())
             print(f"{dtype}, batch {batch}, ms: {text}", flush=True)
+
+
+@torch.inference_mode()
+def _profiled(dtype: str, rounds: int) -> dict[int, dict[str, float]]:
+    """For each batch size: the seconds of each part of a token."""
+    sample = load_function(SOLUTION, "sample.py", "sample")
+    model, config = implementations.ours(SMALL, dtype)
+    stopwatch = Stopwatch(model)
+    return {batch: _parts(model, stopwatch, sample, config, batch, rounds) for batch in (1, 5)}
 
 
 def _parts(
@@ -91,3 +107,7 @@ def _parts(
         sample(timed_model, torch.randint(config.vocab_size, (batch, CONTEXT)), config, TOKENS + WARM_UP)
         kept += steps[WARM_UP:]
     return {part: float(np.median([step[part] for step in kept])) for part in (*PARTS, REST, SAMPLING)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_profiled(sys.argv[1], int(sys.argv[2]))))

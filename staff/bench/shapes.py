@@ -21,6 +21,8 @@ BATCH, PROMPT, STEPS = 5, 24, 4  # as in main.py, which begins with prompts of t
 _STEPS = """
 import sys
 from pathlib import Path
+from src.model.memory import use_large_pages
+use_large_pages()  # as main.py does
 import torch
 from src.model import checkpoint
 from src.model.config import model_config
