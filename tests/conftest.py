@@ -10,6 +10,7 @@ from pathlib import Path
 # One thread for each process: several tests run at once, and threads that wait for a busy processor are very slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")  # tests look at what commands print beside their progress
+os.environ["no_proxy"] = "127.0.0.1,localhost"  # all servers of the tests
 
 import pytest
 import safetensors.torch

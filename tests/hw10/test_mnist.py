@@ -12,7 +12,7 @@ import torch
 from src.errors import DataError
 from src.files import ROOT
 from src.hw10 import mnist
-from tests.model.test_download import Server, serving
+from tests.model.test_download import Server, nobody, serving
 
 DATA = ROOT / "homework" / "hw10" / "data"
 
@@ -133,10 +133,10 @@ def test_a_wrong_file_is_one_line_and_is_not_kept(small_mnist, tmp_path, monkeyp
 
 
 def test_a_lost_connection_is_a_clear_error(small_mnist, tmp_path, monkeypatch):
-    with serving({}) as server:
-        pass
-    with pytest.raises(DataError, match="no connection"):
-        load_from(server, tmp_path, monkeypatch)
+    with nobody() as url:
+        monkeypatch.setattr(mnist, "MIRRORS", (url,))
+        with pytest.raises(DataError, match="no connection"):
+            mnist.load(tmp_path, full=True)
 
 
 def test_a_file_damaged_on_disk_is_refused(small_mnist, tmp_path, monkeypatch):

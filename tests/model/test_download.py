@@ -69,6 +69,14 @@ def serving(files: dict[str, bytes], fault: str | None = None) -> Iterator[Serve
             thread.join()
 
 
+@contextmanager
+def nobody() -> Iterator[str]:
+    """An address at which nothing listens, and meanwhile cannot."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
 @pytest.fixture
 def remote(tiny_root, tiny_config):
     """A checkpoint folder without files, the files that a server has, and a config for the server's address."""
@@ -151,11 +159,8 @@ def test_an_interrupted_download_leaves_no_file(remote, tiny_root):
 def message_without_server(remote, tiny_root):
     """The error where nothing listens at the address, and that address."""
     _, _, config_for = remote
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(CheckpointError) as caught:
-            locate(config_for(url), tiny_root)
+    with nobody() as url, pytest.raises(CheckpointError) as caught:
+        locate(config_for(url), tiny_root)
     return str(caught.value), url
 
 
