@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from src.files import ROOT
-from tests.answers import SOLUTION
+from tests.answers import SOLUTION, varied
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -77,6 +77,13 @@ def solved():
         yield server
 
 
+@pytest.fixture
+def slow_questions(tmp_path) -> Path:
+    """The reference answers, of which `sample` takes more than a minute for 200 tokens."""
+    slow = "__import__('time').sleep(0.4)\n            next_token ="
+    return varied(tmp_path / "questions", "sample.py", ("next_token =", slow))
+
+
 @pytest.fixture(scope="session")
 def browser():
     """Chromium, without a window."""
@@ -90,5 +97,5 @@ def browser():
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as driver:
         driver.set_window_size(1000, 900)
-        driver.set_script_timeout(30)
+        driver.set_script_timeout(60)
         yield driver

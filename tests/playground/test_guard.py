@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.answers import varied
 from tests.playground.conftest import serving
 
 
@@ -97,15 +96,8 @@ def test_a_reader_who_leaves_stops_the_stream(solved):
 
 
 @pytest.mark.parametrize("path", ["continue", "about"])
-def test_ctrl_c_ends_it_at_once(path, tmp_path):
-    """200 tokens would take more than a minute."""
-    slow = "__import__('time').sleep(0.4)"
-    folder = varied(
-        tmp_path / "questions",
-        "sample.py",
-        ("            next_token =", f"            {slow}\n            next_token ="),
-    )
-    with serving(folder) as server:
+def test_ctrl_c_ends_it_at_once(path, slow_questions):
+    with serving(slow_questions) as server:
         place = urlsplit(server.address)
         body = json.dumps({"text": "We", "count": 200}).encode()
         with socket.create_connection((place.hostname, place.port)) as connection:
