@@ -91,10 +91,17 @@ def load(config: Config, files: Files, device: str = "cpu", onednn: bool = False
     model = build(config, weights, files.weights)
     if onednn and device == "cpu" and is_supported(model.transformer.wte.weight.dtype):
         use_onednn(model)
-        if model.transformer.wte.weight.dtype == weights["wte.weight"].dtype:
-            # Mapped anew, it takes memory only for the rows that are looked up: the readout has a copy of its own.
-            model.transformer.wte.weight = nn.Parameter(weights["wte.weight"], requires_grad=False)
+        if isinstance(weights, _MappedTensors):
+            _map_embedding(model.transformer.wte, weights["wte.weight"])
     return model.to(device), codec
+
+
+def _map_embedding(embedding: nn.Embedding, mapped: Tensor) -> None:
+    """Look rows up in the mapped tensor, which takes memory for these alone: the readout has a copy of its own."""
+    dtype = embedding.weight.dtype
+    embedding.weight = nn.Parameter(mapped, requires_grad=False)
+    if mapped.dtype != dtype:
+        embedding.register_forward_hook(lambda module, ids, rows: rows.to(dtype))
 
 
 class _SkipRandomWeights(TorchFunctionMode):

@@ -1,6 +1,7 @@
 """With oneDNN, the model is the same, only faster. The comparison with `transformers` is in test_gpt2.py."""
 
 import copy
+import dataclasses
 import os
 import subprocess
 import sys
@@ -49,6 +50,16 @@ def test_only_the_readout_has_a_copy(both):
     assert both[1].readout_head.decoder.weight.is_mkldnn
     assert with_onednn == without + embedding.numel()
     assert torch.equal(both[1].transformer.wte.weight, embedding)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_of_the_file_are_the_embedding(dtype):
+    """With oneDNN, rows are looked up in the file's type and converted; without, all of the embedding is."""
+    config = dataclasses.replace(model_config(BUNDLED), dtype=dtype)
+    files, ids = checkpoint.locate(config), torch.randint(6144, (2, 9))
+    expected, rows = (checkpoint.load(config, files, onednn=o)[0].transformer.wte(ids) for o in (False, True))
+    assert rows.dtype == getattr(torch, dtype)
+    assert torch.equal(rows, expected)
 
 
 @needs_kernels
