@@ -45,6 +45,7 @@ from src.model import checkpoint
 from src.model.codec import Codec
 from src.model.config import Config, model_config
 from src.model.gpt2 import GPT2
+from src.model.onednn import compute_with_onednn, is_supported
 
 
 class TableGPT2(GPT2):
@@ -219,7 +220,7 @@ class Worker(WorkerPlugin):
     def fingerprint(self) -> Hashable:
         """Changes when a parameter's value, gradient or role changes, or when the model changes its mode."""
         parameters = tuple(
-            (name, parameter.double().sum().item(), parameter.requires_grad, parameter.grad is None)
+            (name, parameter.sum(dtype=torch.float64).item(), parameter.requires_grad, parameter.grad is None)
             for name, parameter in self._model.named_parameters()
         )
         return parameters, tuple(module.training for module in self._model.modules())
@@ -244,4 +245,6 @@ def load(model_name: str) -> Worker:
     """
     config = model_config(model_name)
     model, codec = checkpoint.load(config, checkpoint.locate(config))
+    if is_supported(model.transformer.wte.weight.dtype):
+        compute_with_onednn(model)
     return Worker(model, codec, config)

@@ -7,8 +7,11 @@ to 64 rows in float32, this is 1.3 to 3 times as fast as the kernel that PyTorch
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from src.model.gpt2 import GPT2, Conv1D
+
+ROWS = 8  # that `compute_with_onednn` makes the number of rows a multiple of, where it is larger
 
 
 class OneDNNLinear(nn.Module):
@@ -63,3 +66,40 @@ def use_onednn(model: GPT2) -> None:
     # The embedding looks rows up, and needs them in their usual order: from here on, there are two copies.
     readout = OneDNNLinear(reorder_weight(model.transformer.wte.weight), None)
     model.readout_head.set_submodule("decoder", readout)
+
+
+def compute_with_onednn(model: GPT2) -> None:
+    """Let oneDNN compute the linear layers of `model`, whose modules and weights all stay as they are.
+
+    For whoever looks at the weights, copies or changes them. It brings most of what `use_onednn` brings where the rows
+    are many; a gradient, or another type of number, is left to PyTorch's usual kernels.
+    """
+    for module in model.modules():
+        if isinstance(module, Conv1D):
+            module.__class__ = _Conv1D  # the same object, so whoever holds it goes on with it
+    model.readout_head.decoder.__class__ = _Linear
+
+
+class _Conv1D(Conv1D):
+    def forward(self, x: Tensor) -> Tensor:
+        return _linear(x, self.weight.mT, self.bias) if _can_take(x, self.weight) else super().forward(x)
+
+
+class _Linear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return _linear(x, self.weight, self.bias) if _can_take(x, self.weight) else super().forward(x)
+
+
+def _can_take(x: Tensor, weight: Tensor) -> bool:
+    needs_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return x.dtype == weight.dtype == torch.float32 and x.numel() > 0 and not needs_gradient
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x weightᵀ + bias, with x (..., in) and weight (out, in)."""
+    rows = x.flatten(0, -2)
+    # oneDNN compiles a kernel for each number of rows, which takes as long as a few products: so there are few numbers.
+    count = len(rows) if len(rows) <= ROWS else -(-len(rows) // ROWS) * ROWS
+    padded = functional.pad(rows, (0, 0, 0, count - len(rows)))
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(padded, weight, bias, "none", [], "")
+    return y[: len(rows)].view(*x.shape[:-1], y.size(1))

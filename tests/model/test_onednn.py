@@ -8,11 +8,13 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from src.files import ROOT
+from src.hw1 import worker
 from src.model import checkpoint
 from src.model.config import BUNDLED, model_config
-from src.model.onednn import is_supported
+from src.model.onednn import compute_with_onednn, is_supported
 
 TOLERANCE = 1e-4  # as in test_gpt2.py
 LAYERS = (("attn", "c_attn"), ("attn", "c_proj"), ("mlp", "c_fc"), ("mlp", "c_proj"))
@@ -97,3 +99,60 @@ def test_a_processor_with_avx2_only_is_supported():
     older = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     process = subprocess.run([sys.executable, "-c", ON_AVX2], cwd=ROOT, env=older, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
+
+
+@pytest.fixture
+def in_place():
+    """The bundled model as it is, and one that keeps its modules and weights."""
+    config = model_config(BUNDLED)
+    models = [checkpoint.load(config, checkpoint.locate(config))[0] for _ in range(2)]
+    compute_with_onednn(models[1])
+    return models
+
+
+@needs_kernels
+def test_the_graders_workers_use_it():
+    assert type(worker.load(BUNDLED)._model.readout_head.decoder) is not nn.Linear
+
+
+@needs_kernels
+@torch.inference_mode()
+@pytest.mark.parametrize("rows", [(1, 1), (2, 4), (1, 9), (1, 37), (3, 64)])
+def test_the_logits_are_the_same_in_place(in_place, rows):
+    ids = torch.randint(6144, rows)
+    (expected, _), (logits, _) = (model(ids) for model in in_place)
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@needs_kernels
+def test_in_place_all_weights_stay(in_place):
+    without, with_onednn = (dict(model.named_parameters()) for model in in_place)
+    assert without.keys() == with_onednn.keys()
+    assert all(torch.equal(without[name], with_onednn[name]) for name in without)
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_in_place_a_changed_weight_counts(in_place):
+    ids, model = torch.randint(6144, (1, 9)), in_place[1]
+    before = model(ids)[0]
+    model.transformer.h[0].attn.c_attn.weight.mul_(1.1)
+    assert not torch.equal(model(ids)[0], before)
+
+
+@needs_kernels
+def test_in_place_gradients_are_the_same(in_place):
+    ids, found = torch.randint(6144, (1, 9)), []
+    for model in in_place:
+        model.requires_grad_()
+        model(ids)[0].logsumexp(-1).sum().backward()
+        found.append(model.transformer.h[0].attn.c_attn.weight.grad)
+    torch.testing.assert_close(found[1], found[0])
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_in_place_a_copy_of_another_type_works(in_place, dtype):
+    ids = torch.randint(6144, (1, 9))
+    expected, logits = (copy.deepcopy(model).to(dtype)(ids)[0] for model in in_place)
+    assert torch.equal(logits, expected)
