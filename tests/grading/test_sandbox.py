@@ -50,6 +50,11 @@ def test_a_dead_fork_server_is_replaced():
             assert top_1(worker) == [[-1e10, 2]]
 
 
+def test_what_each_call_needs_is_loaded_before_the_fork():
+    code = "import sys, src.grading.sandbox.worker; sys.exit('numpy.random.mtrand' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_a_sandbox_that_does_not_start_leaves_nothing(monkeypatch, tmp_path):
     def no_process(*_: object) -> None:
         raise BlockingIOError("no more processes")

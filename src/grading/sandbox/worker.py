@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.random  # which NumPy loads only when it is used: here once, not in every process that is forked
 import torch
 from torch import Tensor, nn
 
