@@ -18,6 +18,10 @@ from src.grading import dependencies
 
 dependencies.check()  # before any other import: says in one line which Python or which package is missing
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for small arrays; idle threads of NumPy's would spin
+
 from src.errors import run_command
 from src.grading.command import grade
 from src.hw10.parts import HOMEWORK

@@ -25,7 +25,7 @@ def check() -> None:
     """
     check_not_too_old()
     is_new = _here() > NEWEST
-    missing = [name for name, version in _installed().items() if version is None]
+    missing = [] if _are_listed() else [name for name, version in _installed().items() if version is None]
     if missing and is_new:
         sys.exit(_too("new"))
     if missing:
@@ -103,6 +103,13 @@ def differing() -> "list[str]":
         elif version.split("+")[0] != wanted:  # 2.13.0+cpu is 2.13.0
             found.append(f"{name} {version} instead of {wanted}")
     return found
+
+
+def _are_listed() -> bool:
+    """Whether each required package has a folder NAME-VERSION.dist-info; to load importlib.metadata takes 30 ms."""
+    folders = [folder for path in sys.path for folder in Path(path).glob("*.dist-info")]
+    listed = {folder.name.split("-")[0].lower().replace("_", "-") for folder in folders}
+    return listed.issuperset(required())
 
 
 def _installed() -> "dict[str, str | None]":

@@ -129,6 +129,11 @@ def test_a_newer_python_with_all_packages_is_used(asks_for, monkeypatch, capsys)
     assert re.fullmatch(r"note: the homework was tested with .* to 3\.10, not with 3\.\d+\n", capsys.readouterr().err)
 
 
+def test_where_all_is_installed_the_check_loads_nothing_slow():
+    code = "import sys; from src.grading.dependencies import check; check(); sys.exit('email' in sys.modules)"
+    assert run(sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path}; {code}").returncode == 0
+
+
 def test_packages_of_another_version_pass_the_check(asks_for):
     asks_for("pytest==0.1")
     dependencies.check()

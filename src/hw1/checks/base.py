@@ -1,5 +1,6 @@
 """The base of homework 1's tests, and the language models on which they try student code."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,6 +25,8 @@ from src.hw1.messages import (
     Remember,
 )
 from src.model.config import Config, model_config
+
+_config_of = functools.cache(model_config)  # reading YAML takes milliseconds, and every test asks
 
 
 class LanguageModel(Protocol):
@@ -64,7 +67,7 @@ class BundledGPT2:
 
     def __init__(self, sandbox: Runner):
         self._sandbox = sandbox
-        self._config = model_config(sandbox.model_name)
+        self._config = _config_of(sandbox.model_name)
         self.vocab_size = self._config.vocab_size
 
     def config(self, top_k: int) -> GPT2Config:
@@ -97,7 +100,7 @@ class GPT2Test(PartTest):
     @cached_property
     def config(self) -> Config:
         """The bundled model's config."""
-        return model_config(self.grading.sandbox.model_name)
+        return _config_of(self.grading.sandbox.model_name)
 
     @cached_property
     def gpt2(self) -> BundledGPT2:
