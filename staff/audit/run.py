@@ -18,7 +18,12 @@ from staff.audit.grading import grade_case, grade_written, problems
 from staff.audit.many import Graders
 from staff.audit.table import Outcome, Row
 
-FIRST_ORDINARY_USER = 5_000_000
+_FIRST_ORDINARY_USER = 5_000_000
+
+
+def ordinary_user(number: int) -> int:
+    """A user of this process alone; number 0 grades many submissions, all others one."""
+    return unused_user(_FIRST_ORDINARY_USER + os.getpid() % 100_000 * 1000 + number)
 
 
 class Audit:
@@ -69,12 +74,14 @@ class Audit:
         folder = self.folder / f"{case.kind}-{case.name}-{rights}-{seed}"
         is_other_user = os.geteuid() == 0 and rights == "user"
         if is_fast:
-            user = self._user(0) if is_other_user else None
+            user = ordinary_user(0) if is_other_user else None
             grade = partial(self.graders.grade, seed=seed, parts=parts, user=user, seconds=case.seconds)
             run = grade_written(case, folder, self._port, grade)
         else:
             self._users += 1
-            run = grade_case(case, folder, seed, self._user(self._users) if is_other_user else None, self._port, *parts)
+            run = grade_case(
+                case, folder, seed, ordinary_user(self._users) if is_other_user else None, self._port, *parts
+            )
         row.outcomes.append(
             Outcome(
                 rights, seed, round(run.seconds, 1), problems(case, run, parts),
@@ -82,10 +89,6 @@ class Audit:
                 hints=sorted(set().union(*run.hints().values())), by_value=bool(run.wrong_values()),
             )
         )  # fmt: skip
-
-    def _user(self, number: int) -> int:
-        """An ordinary user of this audit; number 0 grades many submissions, all others one."""
-        return unused_user(FIRST_ORDINARY_USER + os.getpid() % 100_000 * 1000 + number)
 
     def add_tasks(self, tasks: Iterable[Callable[[], None]]) -> None:
         """Add something else to do."""
