@@ -80,10 +80,13 @@ def test_one_fork_server_serves_several_gradings(tmp_path, open_folder):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("is_held_up", [False, True])
-def test_nothing_survives_a_killed_grader(is_held_up, tmp_path):
+def test_nothing_survives_a_killed_grader(is_held_up, tmp_path, open_folder):
     """Neither fork server nor worker, also while a debugger holds the fork server up (here: it is stopped)."""
     (tmp_path / "likelihood.py").write_text("def log_likelihood(model, text):\n    while True: pass\n")
-    grader = subprocess.Popen([sys.executable, ROOT / "grader.py", "6.4", "--submission", tmp_path])
+    grader = subprocess.Popen(
+        [sys.executable, ROOT / "grader.py", "6.4", "--submission", tmp_path],
+        env=os.environ | {"TMPDIR": str(open_folder)},  # where it leaves its files
+    )
     children: list[int] = []
     try:
         children = wait_for(lambda: looping(grader.pid))
