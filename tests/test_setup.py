@@ -118,6 +118,7 @@ class Checkout:
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess:
         ours = {key: value for key, value in os.environ.items() if key not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+        ours["LC_ALL"] = "C"  # its messages are read
         return subprocess.run(
             ["make", *arguments], cwd=self.folder, env=ours, capture_output=True, text=True, check=False
         )

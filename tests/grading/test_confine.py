@@ -279,13 +279,11 @@ def test_a_process_that_breaks_a_limit_is_killed():
 
 
 def test_threads_are_counted():
-    before = watch.threads_of(os.getpid())
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    assert watch.threads_of(os.getpid()) == before + 1
-    stop.set()
-    thread.join()
+    def check() -> bool:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return watch.threads_of(os.getpid()) == 2
+
+    assert in_a_child(check)
 
 
 # of linux/capability.h: CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, KILL, SETGID, SETUID

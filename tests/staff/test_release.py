@@ -175,7 +175,8 @@ def test_a_grader_that_cannot_start_leaves_a_clear_result(gradescope, dist):
 def test_the_starters_makefile_has_no_target_of_the_staff(dist, tmp_path):
     starter = extracted(dist / STARTER_ZIP, tmp_path) / HOMEWORK.slug
     for target in ("test", "release", "stubs", "audit", "tables"):
-        process = subprocess.run(["make", "-n", target], cwd=starter, capture_output=True, text=True, check=False)
+        command = ["env", "LC_ALL=C", "make", "-n", target]
+        process = subprocess.run(command, cwd=starter, capture_output=True, text=True, check=False)
         assert process.returncode != 0
         assert "No rule to make target" in process.stderr
 
