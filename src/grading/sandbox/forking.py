@@ -128,5 +128,4 @@ def worker_environment() -> dict[str, str]:
     """The few environment variables that a worker gets."""
     kept = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
     fixed = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
-    fixed["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # what lies in huge pages is forked in half the time
     return {name: os.environ[name] for name in kept if name in os.environ} | fixed
