@@ -25,6 +25,12 @@ def run_main(*arguments, cwd=ROOT, model="bundled", stdin="") -> subprocess.Comp
     return subprocess.run(command, cwd=cwd, env=PLAIN, input=stdin, capture_output=True, text=True, timeout=600)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fonts() -> None:
+    """Matplotlib's list of fonts: main.py would say on stderr that it makes one, if that takes more than five seconds."""
+    import matplotlib.font_manager  # noqa: F401
+
+
 @pytest.fixture(scope="session")
 def full_run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """All parts with the reference answers, once for all tests."""
