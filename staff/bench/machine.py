@@ -23,7 +23,7 @@ def reader() -> Callable[[], float]:
 
     They lie in large pages if the kernel offers them, as our model's weights do (src/model/memory.py).
     """
-    memory = mmap.mmap(-1, READ_BYTES)
+    memory = mmap.mmap(-1, READ_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     numbers = torch.frombuffer(memory, dtype=torch.float32).fill_(1)
