@@ -12,12 +12,11 @@ from src import errors
 from src.files import ROOT
 from staff.declaration import known_homeworks, load_homework
 
-TRACKED = subprocess.run(
-    ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
-).stdout.split()
-FILES = [
-    name for name in TRACKED or [p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*.py")] if (ROOT / name).exists()
-]
+# "*": also where the checkout belongs to another user, as in some containers.
+GIT = ["git", "-c", "safe.directory=*", "ls-files", "*.py"]
+TRACKED = subprocess.run(GIT, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+VISIBLE = [name for path in ROOT.rglob("*.py") if (name := path.relative_to(ROOT).as_posix())[0] != "."]
+FILES = [name for name in TRACKED or sorted(VISIBLE) if (ROOT / name).exists()]
 HOMEWORKS = [load_homework(name) for name in known_homeworks()]
 SOURCES = [name for name in FILES if name.startswith("src/")]
 
