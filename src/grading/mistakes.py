@@ -1,4 +1,4 @@
-"""The known mistakes of a homework: those that the modules of `src/hwN/hints/` declare."""
+"""The known mistakes of a homework: those that the modules of `src/hwN/hints/` declare, and one of any homework."""
 
 import importlib
 import pkgutil
@@ -8,9 +8,11 @@ from types import ModuleType
 from src.errors import HomeworkError
 from src.grading.part_test import Mistake
 
+NOTHING = Mistake("nothing", "nothing is returned; does your block end with a `return`?")
+
 
 def mistakes_in(package: str, path: Iterable[str]) -> dict[str, Mistake]:
-    """All mistakes of the modules in `package`, which lies at `path`, by name.
+    """All mistakes of the modules in `package`, which lies at `path`, and `NOTHING`, by name.
 
     Raises:
         HomeworkError: two mistakes have the same name, but not the same hint.
@@ -19,12 +21,12 @@ def mistakes_in(package: str, path: Iterable[str]) -> dict[str, Mistake]:
 
 
 def collect(modules: Iterable[ModuleType]) -> dict[str, Mistake]:
-    """All mistakes of `modules`, by name.
+    """All mistakes of `modules` and `NOTHING`, by name.
 
     Raises:
         HomeworkError: two mistakes have the same name, but not the same hint.
     """
-    found: dict[str, Mistake] = {}
+    found = {NOTHING.name: NOTHING}
     for module in modules:
         for value in vars(module).values():
             for mistake in value if isinstance(value, tuple) else (value,):

@@ -120,6 +120,7 @@ class PartTest(unittest.TestCase):
 
     part: ClassVar[str]  # its number
     seconds: ClassVar[float | None] = None  # for all calls to one worker; None: what the homework's limits say
+    not_finite: ClassVar[Mistakes] = ()  # explain a derived result that is NaN or infinity
 
     def __init__(self, method: str, grading: Grading):
         super().__init__(method)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from src.grading.derivations import diagnose_values
 from src.hw10.checks.theory_gaussian import counted, decay, moments, searched
 from src.hw10.hints import theory_gaussian as hints
-from src.hw10.hints.theory import diagnose_values
 
 
 def pairs(rng):

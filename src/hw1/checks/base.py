@@ -12,6 +12,7 @@ from src.grading.part_test import Mistakes, PartTest, Runner
 from src.grading.sandbox.client import Answerer
 from src.grading.sandbox.messages import Argument, Reference, Returned
 from src.hw1.hints.exceptions import diagnose_exception
+from src.hw1.hints.shared import NOT_A_NUMBER
 from src.hw1.messages import (
     AskLogits,
     Encode,
@@ -86,6 +87,8 @@ class BundledGPT2:
 
 class GPT2Test(PartTest):
     """A test that may use the bundled GPT-2."""
+
+    not_finite = (NOT_A_NUMBER,)
 
     def call(self, input: str, file: str, function: str, *arguments: Argument, **options: Any) -> Returned:
         """As in `PartTest`. What GPT-2 is asked here, the next submissions are asked, too."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import Mistakes
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.hints.likelihood import NOT_A_FLOAT, LikelihoodCase, diagnose_likelihood
-from src.hw1.hints.shared import NOT_A_NUMBER, NOTHING
+from src.hw1.hints.shared import NOT_A_NUMBER
 from src.hw1.messages import Ids
 from src.hw1.oracle import TableModel, close, log_likelihood, seed_from
 

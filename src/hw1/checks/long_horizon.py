@@ -10,6 +10,7 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import Mistake, numbers
 from src.grading.sandbox.messages import Argument, Returned
 from src.hw1.checks.base import GPT2Test
@@ -28,7 +29,6 @@ from src.hw1.hints.long_horizon import (
     diagnose,
     same,
 )
-from src.hw1.hints.shared import NOTHING
 from src.hw1.long_horizon.joint import Joint
 from src.hw1.messages import Ids, Logits, Trainable
 from src.hw1.oracle import Floats, TableModel, seed_from

@@ -9,6 +9,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import PointsLost
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw1.checks.base import GPT2Test, LanguageModel
@@ -24,7 +25,7 @@ from src.hw1.hints.sampling import (
     diagnose_feeding,
     diagnose_shape,
 )
-from src.hw1.hints.shared import NOTHING, first_that_applies
+from src.hw1.hints.shared import first_that_applies
 from src.hw1.messages import Ids
 from src.hw1.oracle import Asked, Floats, TableModel
 from src.hw1.trials import FEW, SMALL, Trial, contexts, followers, prompts_for, repeat_each_other, trials

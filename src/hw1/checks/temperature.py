@@ -8,10 +8,10 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.errors import PointsLost
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import numbers
 from src.hw1.checks.base import GPT2Test, LanguageModel
 from src.hw1.checks.sampling import WRONG_DRAWS, SamplingTest, check_draws
-from src.hw1.hints.shared import NOTHING
 from src.hw1.hints.temperature import IN_PLACE, WRONG_SHAPE, TemperatureCase, diagnose_scaling
 from src.hw1.messages import FILTERED, Ids, Logits
 from src.hw1.oracle import AnyFloats, TableModel, log_softmax, same_distribution, top_k

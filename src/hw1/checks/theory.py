@@ -5,8 +5,18 @@ import math
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
+from src.grading.derivations import (
+    Arguments,
+    Instance,
+    check_result,
+    described,
+    diagnose_values,
+    repeated,
+    same_values,
+    shown,
+    value_of,
+)
 from src.hw1.checks.base import GPT2Test
-from src.hw1.checks.results import Arguments, Instance, check_result, described, repeated, shown, value_of
 from src.hw1.enumeration import divergence, normal_density, random_table
 from src.hw1.hints import theory
 from src.hw1.oracle import Floats, log_softmax
@@ -126,7 +136,7 @@ def check_objectives(test: GPT2Test) -> None:
     got = [value_of(test, "objectives", each, (2,)) for each in arguments]
     right = [np.array(both_objectives(c)) for c in cases]
     for i in range(len(cases)):
-        if not theory.same_values(got[i], right[i]):
+        if not same_values(got[i], right[i]):
             mistakes = theory.diagnose_objectives(got, right, cases)
             input = described("objectives", arguments[i])
             test.lose(input, shown(right[i]), shown(got[i]), mistakes, "the result does not hold")
@@ -175,8 +185,8 @@ def check_logistic(test: GPT2Test) -> None:
     ]
     found = [posteriors(each) for each in got]
     for i, (of_student, of_mixture) in enumerate(zip(found, right, strict=True)):
-        if not theory.same_values(of_student, of_mixture):
-            mistakes = theory.diagnose_values(found, right, cases, theory.through(theory.LOGISTIC_MISTAKES, posteriors))
+        if not same_values(of_student, of_mixture):
+            mistakes = diagnose_values(found, right, cases, theory.through(theory.LOGISTIC_MISTAKES, posteriors))
             at = int(np.abs(of_student - of_mixture).max(axis=1).argmax())
             input = f"{described('logistic_parameters', arguments[i])}, at x = {shown(points[at])}"
             expected = f"parameters with p(y | x) = {shown(of_mixture[at])}"

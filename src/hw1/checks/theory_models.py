@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
+from src.grading.derivations import Instance, check_result, described, repeated, shown, value_of
 from src.hw1.checks.base import GPT2Test
-from src.hw1.checks.results import Instance, check_result, described, repeated, shown, value_of
 from src.hw1.checks.theory import by_bayes
 from src.hw1.enumeration import average_over_samples, free_parameters, gap_to_a_gaussian, random_table
 from src.hw1.hints import theory_models as hints

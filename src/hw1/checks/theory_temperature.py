@@ -6,14 +6,26 @@ import math
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
+from src.grading.derivations import (
+    Arguments,
+    Instance,
+    check_result,
+    described,
+    diagnose_values,
+    repeated,
+    same_values,
+    shown,
+    value_of,
+)
+from src.grading.mistakes import NOTHING
 from src.hw1 import enumeration
 from src.hw1.checks.base import GPT2Test
-from src.hw1.checks.results import FILE, Arguments, Instance, check_result, described, repeated, shown, value_of
 from src.hw1.hints import theory_temperature as hints
-from src.hw1.hints.shared import NOTHING, first_that_applies
-from src.hw1.hints.theory import diagnose_values, same_values, through
+from src.hw1.hints.shared import first_that_applies
+from src.hw1.hints.theory import through
 from src.hw1.oracle import Floats
 
+FILE = "theory.py"
 LEAST_DIFFERENCE = 1e-4  # between the two sides of 6.7a; float32 loses 1e-7
 LARGEST_TABLE = 1000  # tokens
 

@@ -36,7 +36,6 @@ NOT_A_NUMBER = Mistake(
     "not a number",
     "NaN or infinity: was a logarithm taken of 0, or something divided by 0? Stay with log-probabilities",
 )
-NOTHING = Mistake("nothing", "nothing is returned; does your block end with a `return`?")
 FILTER_LOST = Mistake("filter lost", "tokens that were filtered out can be drawn again")
 
 

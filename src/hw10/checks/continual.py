@@ -12,6 +12,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from numpy.typing import NDArray
 
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw10.checks.base import Floats, HW10Test, arrays
@@ -45,7 +46,6 @@ from src.hw10.hints.reservoir import (
     NOT_IN_PLACE,
     diagnose_kept,
 )
-from src.hw10.hints.shared import NO_RESULT
 from src.hw10.small_classifier import SmallClassifier
 
 FILE = "continual.py"
@@ -167,7 +167,7 @@ def _lose_for_shapes(
     if returned.kind == "several" and values and all(isinstance(each, np.ndarray) for each in values):
         got = [each.shape for each in values if isinstance(each, np.ndarray)]
         test.lose(input, expected, f"shapes {_listed(got)}", diagnose_shapes(got, case), "wrong shapes")
-    mistake = NO_RESULT if returned.is_nothing else NOT_ALL_TENSORS
+    mistake = NOTHING if returned.is_nothing else NOT_ALL_TENSORS
     test.lose(input, expected, returned.description(), (mistake,), "the result is not a list of tensors")
 
 
@@ -239,7 +239,7 @@ def _penalty_of(test: HW10Test, input: str, case: PenaltyCase) -> list[Floats]:
 
 def _of_penalty(returned: Returned) -> Mistakes:
     if returned.is_nothing:
-        return (NO_RESULT,)
+        return (NOTHING,)
     if returned.number() is not None:
         return (NO_GRADIENT_OF_PENALTY,)
     is_unsummed = isinstance(returned.value, np.ndarray) or (returned.kind == "several" and returned.items)

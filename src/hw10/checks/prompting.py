@@ -11,12 +11,12 @@ import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw10.checks.base import HW10Test, arrays, integers
 from src.hw10.hints.prompting import (
     MODEL_TRAINED,
-    NO_RESULT,
     NOT_A_FLOAT,
     NOT_A_LIST,
     NOT_FINITE,
@@ -105,7 +105,7 @@ def check_labels(test: HW10Test, lengths: Sequence[tuple[int, int]]) -> None:
         returned = _call_label(test, input, case)
         value = returned.number()
         if value is None:
-            mistakes = (NO_RESULT,) if returned.is_nothing else (NUMBERS,) if returned.kind == "tensor" else ()
+            mistakes = (NOTHING,) if returned.is_nothing else (NUMBERS,) if returned.kind == "tensor" else ()
             reason = "label_log_likelihood must return one number"
             test.lose(input, "a number for each label", returned.description(), mistakes, reason)
         got.append(value)
@@ -125,7 +125,7 @@ def check_type(test: HW10Test, prompt: int, label: int) -> None:
     if returned.kind == "plain" and type(returned.value) is float and math.isfinite(returned.value):
         return
     value = returned.number()
-    mistakes: Mistakes = (NO_RESULT,) if returned.is_nothing else ()
+    mistakes: Mistakes = (NOTHING,) if returned.is_nothing else ()
     if value is None and returned.kind == "tensor":
         mistakes = (NUMBERS,)
     elif value is not None:
@@ -171,7 +171,7 @@ def check_trained(test: HW10Test, length: int) -> None:
     )
     counts = integers(returned, 6)
     if counts is None:
-        wrong = (NO_RESULT,) if returned.is_nothing else (NOT_A_LIST,) if returned.kind == "tensor" else ()
+        wrong = (NOTHING,) if returned.is_nothing else (NOT_A_LIST,) if returned.kind == "tensor" else ()
         test.lose(input, "a list of parameters", returned.description(), wrong, "this is not a list of parameters")
     of_prompt, of_model, others, trainable, is_trainable, is_same = counts
     got = (
@@ -275,7 +275,7 @@ def _compare_logits(test: HW10Test, input: str, returned: Returned, case: SoftCa
     """Lose the points where what was returned is not the tensor of the right logits."""
     value = returned.value
     if returned.kind != "tensor" or not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        mistakes = (NO_RESULT,) if returned.is_nothing else ()
+        mistakes = (NOTHING,) if returned.is_nothing else ()
         expected = f"a tensor of floats of shape {_shape(case)}"
         test.lose(input, expected, returned.description(), mistakes, "the result is not a tensor of logits")
     _compare_values(test, input, np.asarray(value, np.float64), case)

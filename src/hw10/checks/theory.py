@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
+from src.grading.derivations import Floats, Instance, check_result, repeated
 from src.hw10.checks.base import HW10Test
-from src.hw10.checks.results import Instance, check_result
 from src.hw10.hints import theory
-from src.hw10.hints.theory import Floats, TwoDistributions
+from src.hw10.hints.theory import TwoDistributions
 
 STEP = 1e-4  # of a finite difference; its error is about STEP² / 6
 
@@ -31,7 +31,7 @@ class GeneratorGradientTest(HW10Test):
             logits = rng.uniform(-5, 5, 4)
             return Instance({"logit": logits}, np.array([slopes(loss, logits) for loss in LOSSES]), logits)
 
-        check_result(self, "generator_gradient", instance, theory.GRADIENT_MISTAKES)
+        check_result(self, "generator_gradient", repeated(instance, self.rng), theory.GRADIENT_MISTAKES)
 
 
 class DiscriminatorTest(HW10Test):
@@ -48,7 +48,7 @@ class DiscriminatorTest(HW10Test):
             case = two_distributions(rng)
             return Instance({"p_data": case.data, "p_model": case.model}, best_discriminator(case), case)
 
-        check_result(self, "optimal_discriminator", instance, theory.DISCRIMINATOR_MISTAKES)
+        check_result(self, "optimal_discriminator", repeated(instance, self.rng), theory.DISCRIMINATOR_MISTAKES)
 
 
 class ValueTest(HW10Test):
@@ -67,7 +67,7 @@ class ValueTest(HW10Test):
             value = math.fsum(case.data * np.log(d)) + math.fsum(case.model * np.log1p(-d))
             return Instance({"p_data": case.data, "p_model": case.model}, value, case)
 
-        check_result(self, "value_at_optimum", instance, theory.VALUE_MISTAKES)
+        check_result(self, "value_at_optimum", repeated(instance, self.rng), theory.VALUE_MISTAKES)
 
 
 def slopes(loss: Callable[[Floats], Floats], logits: Floats) -> Floats:

@@ -6,10 +6,9 @@ What is right is found without them: by sums over a grid, by counting steps, by 
 import numpy as np
 from gradescope_utils.autograder_utils.decorators import number, weight
 
+from src.grading.derivations import Floats, Instance, check_result, repeated
 from src.hw10.checks.base import HW10Test
-from src.hw10.checks.results import Instance, check_result
 from src.hw10.hints import theory_gaussian as hints
-from src.hw10.hints.theory import Floats
 from src.hw10.hints.theory_gaussian import Decay, Pair, Tasks
 
 GRID = 20_001  # values of y
@@ -30,7 +29,7 @@ class ProductTest(HW10Test):
             arguments = {"m_1": case.m_1, "v_1": case.v_1, "m_2": case.m_2, "v_2": case.v_2}
             return Instance(arguments, moments(case), case)
 
-        check_result(self, "product_of_gaussians", instance, hints.PRODUCT_MISTAKES)
+        check_result(self, "product_of_gaussians", repeated(instance, self.rng), hints.PRODUCT_MISTAKES)
 
 
 class StepsTest(HW10Test):
@@ -47,7 +46,7 @@ class StepsTest(HW10Test):
             case = decay(rng)
             return Instance({"beta": case.beta, "share": case.share}, counted(case), case)
 
-        check_result(self, "steps_to_noise", instance, hints.STEPS_MISTAKES)
+        check_result(self, "steps_to_noise", repeated(instance, self.rng), hints.STEPS_MISTAKES)
 
 
 class OptimumTest(HW10Test):
@@ -70,7 +69,7 @@ class OptimumTest(HW10Test):
             }  # fmt: skip
             return Instance(arguments, searched(case), case)
 
-        check_result(self, "ewc_optimum", instance, hints.OPTIMUM_MISTAKES)
+        check_result(self, "ewc_optimum", repeated(instance, self.rng), hints.OPTIMUM_MISTAKES)
 
 
 def moments(case: Pair) -> Floats:

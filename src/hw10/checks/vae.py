@@ -14,6 +14,7 @@ from gradescope_utils.autograder_utils.decorators import number, weight
 from numpy.typing import NDArray
 
 from src.grading.chart import Chart
+from src.grading.mistakes import NOTHING
 from src.grading.part_test import Mistakes, numbers
 from src.grading.sandbox.messages import Returned
 from src.hw10.checks.base import HW10Test
@@ -29,7 +30,6 @@ from src.hw10.hints.gaussian import (
     SampleCase,
     diagnose_sample,
 )
-from src.hw10.hints.shared import NO_RESULT
 from src.hw10.mnist import PIXELS
 from src.hw10.noise import Floats
 
@@ -114,7 +114,7 @@ def _sample(test: HW10Test, input: str, returned: Returned, shape: tuple[int, ..
         or value.dtype.kind != "f"
         or value.shape != shape
     ):
-        mistakes: Mistakes = (NO_RESULT,) if returned.is_nothing else ()
+        mistakes: Mistakes = (NOTHING,) if returned.is_nothing else ()
         mistakes = (OTHER_SHAPE,) if isinstance(value, np.ndarray) and value.shape != shape else mistakes
         expected = f"a tensor of floats of shape {shape}"
         test.lose(input, expected, returned.description(), mistakes, "the result is not a tensor of that shape")
@@ -226,7 +226,7 @@ def _measured(test: HW10Test, batch: int, latents: int) -> tuple[str, ElboCase, 
 def _latents(test: HW10Test, input: str, returned: Returned, shape: tuple[int, int]) -> Floats:
     """What the decoder got, once for each image."""
     if len(returned.items) != 7:
-        mistakes: Mistakes = (NO_RESULT,) if returned.is_nothing else (elbo.NOT_THREE,)
+        mistakes: Mistakes = (NOTHING,) if returned.is_nothing else (elbo.NOT_THREE,)
         expected = "three numbers: the negative ELBO, the KL term and the reconstruction loss"
         test.lose(input, expected, returned.description(), mistakes, "the result is not three numbers")
     latents: Any = returned.items[3]

@@ -248,7 +248,6 @@ NOT_FINITE = Mistake(
     "not finite",
     "NaN or infinity: was a logarithm taken of 0? torch.log_softmax stays finite where log(softmax) does not",
 )
-NO_RESULT = Mistake("no result", "nothing is returned; does your block end with a `return`?")
 ZERO = Mistake(
     "zero for all",
     "the result is 0, as if every label were certain: does the softmax run over an axis that has one entry?",

@@ -1,35 +1,12 @@
 """What can go wrong in the derivations of problems 3 to 5, and the value to which each mistake leads."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from src.grading.part_test import Mistake, Mistakes
-
-Floats = NDArray[np.float64]
-
-
-def same_values(got: Floats, right: Floats) -> bool:
-    """Whether two results are equal, but for what float32 arithmetic loses."""
-    return bool(np.allclose(got, right, rtol=1e-4, atol=1e-6))
-
-
-@np.errstate(all="ignore")  # what a mistake leads to does not have to be finite
-def diagnose_values(
-    got: Sequence[Floats], right: Sequence[Floats], cases: Sequence[Any], mistakes: Mistakes
-) -> Mistakes:
-    """The first mistake that leads to `got` in all cases, and is a mistake in one of them; empty if none does."""
-    for mistake in mistakes:
-        for variant in mistake.variants:
-            led_to = [np.asarray(variant(case), dtype=np.float64) for case in cases]
-            if all(map(same_values, got, led_to)) and not all(map(same_values, led_to, right)):
-                return (mistake,)
-    return ()
-
+from src.grading.derivations import Floats
+from src.grading.part_test import Mistake
 
 # --- 3a: the variants get the logits (N,), and lead to both derivatives, (2, N) ---
 

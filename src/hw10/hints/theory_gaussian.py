@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.grading.derivations import Floats
 from src.grading.part_test import Mistake
-from src.hw10.hints.theory import Floats
 
 # --- 4c ---
 
