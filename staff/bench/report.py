@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.files import write_file
+from src.model.config import BUNDLED
 from staff.bench.decoding import THROUGHPUT
 from staff.bench.implementations import SMALL
 from staff.bench.measurements import HEAD, Contest, Curves, Line, cells, heading
@@ -85,8 +86,8 @@ def draw_ratios(contests: Sequence[Contest], path: Path) -> None:
         axes.set_yticks(range(len(compared)), [entry.label for entry, _ in compared])
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("its time divided by ours, with 95 % interval")
-        axes.set_title(contest.what.replace(SMALL, "GPT-2 small's shape"), fontsize=9)
+        axes.set_xlabel("its time / ours, with 95 % interval")
+        axes.set_title(contest.what.replace(SMALL, "GPT-2 small's shape").replace(", context", "\ncontext"), fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
@@ -108,7 +109,7 @@ def draw(curves: Curves, charts: list[str], path: Path) -> None:
         if chart == THROUGHPUT:
             _label_throughput(axes, list(points))
         else:
-            model = chart.split(",")[0].replace(SMALL, "GPT-2 small's shape")
+            model = chart.split(",")[0].replace(SMALL, "GPT-2 small's shape").replace(BUNDLED, "the bundled model")
             axes.set(title=model, xlabel="position", ylabel="milliseconds a token, one prompt")
             axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
