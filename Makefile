@@ -138,7 +138,7 @@ $(VENV)/.bench-ready: $(VENV)/.dev-ready
 
 # <!-- /staff -->
 clean:
-	rm -rf $(VENV) submit .experiments .playground *.zip $(LEFTOVERS)
+	rm -rf $(VENV) submit .compiled .experiments .playground *.zip $(LEFTOVERS)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:

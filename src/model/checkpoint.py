@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from src.errors import CheckpointError
 from src.files import ROOT
 from src.model.codec import Codec, load_codec
+from src.model.compiled import use_compiled_step
 from src.model.config import Config, RemoteFile
 from src.model.download import download
 from src.model.gpt2 import GPT2
@@ -75,7 +76,7 @@ def locate(config: Config, root: Path = ROOT) -> Files:
 def load(config: Config, files: Files, device: str = "cpu", onednn: bool = False) -> tuple[GPT2, Codec]:
     """The model on `device`, frozen and in evaluation mode, and its codec.
 
-    With `onednn`, a model on a CPU is made faster (see `use_onednn`) if the processor supports it.
+    With `onednn`, a model on a CPU is made faster if the processor supports it (see `use_onednn`, `use_compiled_step`).
 
     Raises:
         CheckpointError: a file is not a checkpoint or does not fit the configuration.
@@ -93,6 +94,7 @@ def load(config: Config, files: Files, device: str = "cpu", onednn: bool = False
         use_onednn(model)
         if isinstance(weights, _MappedTensors):
             _map_embedding(model.transformer.wte, weights["wte.weight"])
+        use_compiled_step(model)
     return model.to(device), codec
 
 

@@ -77,21 +77,33 @@ class KVCache:
         Raises:
             ValueError: the batch sizes differ, and that of this cache is not 1.
         """
-        storage = self._storage
-        _, batch, n_head, capacity, head_dim = storage.tensor.shape
-        if batch == 1 and key_value.size(1) > 1:
+        _, batch, _, T, _ = key_value.shape
+        if self._begins(batch):
             return KVCache.of(key_value, prefix=self)
-        if batch != key_value.size(1):
-            raise ValueError(f"past has batch size {batch}, input_ids has {key_value.size(1)}; they must agree")
-        end = self._length + key_value.size(3)
+        present = self.extended(batch, T, n_positions)
+        present.own[:, :, :, -T:] = key_value
+        return present
+
+    def extended(self, batch: int, T: int, n_positions: int) -> "KVCache":
+        """A cache for `batch` texts with room for T more tokens, which the caller has to write. See `append`."""
+        storage = self._storage
+        _, own_batch, n_head, capacity, head_dim = storage.tensor.shape
+        if self._begins(batch):
+            return KVCache.of(storage.tensor.new_empty(2, batch, n_head, T, head_dim), prefix=self)
+        if batch != own_batch:
+            raise ValueError(f"past has batch size {own_batch}, input_ids has {batch}; they must agree")
+        end = self._length + T
         # Outside inference mode, PyTorch does not allow writing to a tensor that was created in it.
         read_only = storage.tensor.is_inference() and not torch.is_inference_mode_enabled()
         if storage.used != self._length or end > capacity or read_only:
-            storage = _Storage(_reserve(key_value, (2, batch, n_head, n_positions, head_dim)), end)
+            storage = _Storage(_reserve(storage.tensor, (2, batch, n_head, n_positions, head_dim)), end)
             storage.tensor[:, :, :, : self._length] = self.own
-        storage.tensor[:, :, :, self._length : end] = key_value
         storage.used = end
         return KVCache(storage, end, self.prefix)
+
+    def _begins(self, batch: int) -> bool:
+        """Whether this cache becomes the prefix of a batch of so many texts."""
+        return batch > 1 and self._storage.tensor.size(1) == 1
 
 
 def _reserve(like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from src.files import ROOT
 from src.model.checkpoint import build
+from src.model.compiled import use_compiled_step
 from src.model.config import load_config
 from src.model.gpt2 import GPT2
 from src.model.onednn import is_supported, use_onednn
@@ -15,7 +16,7 @@ from src.model.onednn import is_supported, use_onednn
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope="module", params=["PyTorch", "oneDNN"])
+@pytest.fixture(scope="module", params=["PyTorch", "oneDNN", "compiled"])
 def small(request):
     """GPT-2 small's shape with random weights: the reference of `transformers`, and ours with the same tensors."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -29,10 +30,12 @@ def small(request):
             parameter.add_(torch.randn_like(parameter) * 0.05)
     weights = {name.removeprefix("transformer."): t for name, t in reference.state_dict().items()}
     model = build(config, weights, ROOT / "random weights")
-    if request.param == "oneDNN":
+    if request.param != "PyTorch":
         if not is_supported(torch.float32):
             pytest.skip("oneDNN has no fast kernels for this processor")
         use_onednn(model)
+    if request.param == "compiled" and not use_compiled_step(model):
+        pytest.skip("the step cannot be compiled here")
     return reference, model
 
 

@@ -1,0 +1,267 @@
+"""The step of one token for each text, as compiled code: `step.cpp`, compiled once for each kind of processor.
+
+PyTorch needs some two hundred calls for such a step, and each takes some microseconds beside reading its weights. The
+compiled step is a single call, which reads weights and cache at the speed of the memory. It needs oneDNN's order of
+the weights (see `onednn.py`) and g++ on Linux, and is left out where they are missing: the numbers are the same but for
+rounding, only later. See docs/performance.md.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from src.files import ROOT
+from src.model.gpt2 import GPT2, Block
+from src.model.kv_cache import KVCache
+from src.model.onednn import OneDNNLinear
+
+SOURCE = Path(__file__).with_name("step.cpp")
+FOLDER = ROOT / ".compiled"
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
+LARGEST_BATCH = 64  # for more texts, oneDNN's kernels are faster
+BLOCK = 64  # outputs of a linear layer whose weights lie together; as in step.cpp
+TIME_LIMIT = 60  # seconds for the compiler, which usually takes 2
+TOLERANCE = 0.05  # of the largest logit; in bfloat16, oneDNN rounds more than the compiled step does
+
+Address, Count = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = (("weight", Address), ("bias", Address), ("n_in", Count), ("n_out", Count), ("block_size", Count))
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (("weight", Address), ("bias", Address))
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        ("ln_1", _Norm),
+        ("attn_c_attn", _Linear),
+        ("attn_c_proj", _Linear),
+        ("ln_2", _Norm),
+        ("mlp_c_fc", _Linear),
+        ("mlp_c_proj", _Linear),
+    )
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = (
+        ("key", Address),
+        ("value", Address),
+        ("text", Count),
+        ("head", Count),
+        ("token", Count),
+        ("length", Count),
+    )
+
+
+class _LayerCache(ctypes.Structure):
+    _fields_ = (("prefix", _Cache), ("own", _Cache))
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        ("n_layer", Count),
+        ("n_embd", Count),
+        ("epsilon", ctypes.c_float),
+        ("layers", Address),
+        ("ln_f", _Norm),
+        ("readout", _Linear),
+        ("wpe", Address),
+    )
+
+
+def use_compiled_step(model: GPT2, folder: Path = FOLDER) -> bool:
+    """Let compiled code compute the steps of `model`, after `use_onednn`; returns whether that is possible here.
+
+    Args:
+        folder: where the compiled code is kept.
+    """
+    if not all(_is_in_blocks(module) for module in model.modules() if isinstance(module, OneDNNLinear)):
+        return False
+    path = compile_step(folder)
+    if path is None:
+        return False
+    try:
+        step = CompiledStep(model, ctypes.CDLL(str(path)))
+    except OSError:  # such as: the library in which PyTorch's threads live is not the one that g++ expects
+        return False
+    if not _agrees(step, model):
+        return False
+    model.__class__ = _CompiledGPT2  # the same object, so whoever holds it goes on with it
+    model.step = step  # type: ignore[assignment]
+    return True
+
+
+def compile_step(folder: Path) -> Path | None:
+    """The shared library made of `step.cpp` for this processor, compiled if it is not in `folder`; None without g++."""
+    compiler = shutil.which("g++")
+    if compiler is None or sys.platform != "linux":
+        return None
+    version = "".join((SOURCE.read_text(encoding="utf-8"), *FLAGS, _processor()))
+    path = folder / f"step-{hashlib.sha256(version.encode()).hexdigest()[:16]}.so"
+    if path.exists():
+        return path
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            # Linked without libgomp, so that the threads are those that PyTorch has already started.
+            compiled, linked = Path(beside, "step.o"), Path(beside, "step.so")
+            for arguments in ((*FLAGS, "-c", SOURCE, "-o", compiled), ("-shared", compiled, "-o", linked)):
+                subprocess.run((compiler, *arguments), check=True, capture_output=True, timeout=TIME_LIMIT)
+            os.replace(linked, path)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return path
+
+
+def _processor() -> str:
+    """What -march=native depends on: a folder may be shared by several machines."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next((line for line in file if line.startswith("flags")), "")
+
+
+def _is_in_blocks(layer: OneDNNLinear) -> bool:
+    """Whether a layer's weight has the size of the order that `step.cpp` reads."""
+    n_out, n_in = layer.weight.shape
+    blocks = -(-n_out // BLOCK)
+    numbers, rest = divmod(torch.ops.mkldnn._nbytes(layer.weight), layer.weight.element_size() * blocks)
+    return rest == 0 and numbers >= BLOCK * n_in and n_in % 2 == 0
+
+
+@torch.inference_mode()
+def _agrees(step: "CompiledStep", model: GPT2) -> bool:
+    """Whether the compiled step and the model compute the same: another version of oneDNN may have another order."""
+    ids = torch.arange(4).view(2, 2) % model.readout_head.decoder.weight.size(0)
+    _, past = model(ids)
+    expected, _ = model(ids[:, :1], past=past)
+    logits, _ = step(ids[:, 0].tolist(), past)
+    return bool((logits - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+class CompiledStep:
+    """The function in `step.cpp` for one model, whose weights it reads where they are."""
+
+    def __init__(self, model: GPT2, library: ctypes.CDLL):
+        transformer, block = model.transformer, model.transformer.h[0]
+        assert isinstance(block, Block)
+        self.n_embd = block.ln_1.weight.numel()
+        self.n_head = block.attn.n_head
+        self.n_positions = transformer.n_positions
+        self.n_layer = len(transformer.h)
+        self.vocab_size, _ = model.readout_head.decoder.weight.shape
+        self._tensors: list[Tensor] = []  # whose addresses the structures hold
+        self._layers = (_Layer * self.n_layer)(*(self._layer(block) for block in transformer.h))
+        self._model = _Model(
+            self.n_layer,
+            self.n_embd,
+            block.ln_1.eps,
+            ctypes.addressof(self._layers),
+            self._norm(transformer.ln_f),
+            self._linear(model.readout_head.decoder),
+            self._address(transformer.wpe.weight),
+        )
+        is_float32 = model.readout_head.decoder.weight.dtype == torch.float32
+        self._function = library.gpt2_step_float32 if is_float32 else library.gpt2_step_bfloat16
+        self._function.argtypes = (Address, Address, Address, Count, Address)
+        self._function.restype = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "CompiledStep":
+        return self  # the weights are those of every copy of the model: see OneDNNLinear
+
+    def __call__(self, tokens: list[int], past: Sequence[KVCache]) -> tuple[Tensor, list[KVCache]]:
+        """Logits (B, 1, V) of the tokens after `tokens`, one for each text, which follow `past`; and the next past."""
+        B = len(tokens)
+        presents = [layer.extended(B, 1, self.n_positions) for layer in past]
+        caches = (_LayerCache * self.n_layer)(*(_LayerCache(_cache(p.prefix), _cache(p)) for p in presents))
+        logits = torch.empty(B, 1, self.vocab_size)
+        self._function(ctypes.addressof(self._model), caches, (Count * B)(*tokens), B, logits.data_ptr())
+        return logits, presents
+
+    def can_take(self, input_ids: Tensor, past: Sequence[KVCache] | None) -> bool:
+        """Whether these are arguments of the model's that are right, and such as the compiled step knows."""
+        if not past or input_ids.dim() != 2 or input_ids.size(1) != 1 or input_ids.device.type != "cpu":
+            return False
+        B = input_ids.size(0)
+        return (
+            0 < B <= LARGEST_BATCH
+            and len(past) == self.n_layer
+            and len(past[0]) < self.n_positions
+            and all(self._knows(layer, B, len(past[0])) for layer in past)
+        )
+
+    def _knows(self, cache: KVCache, B: int, length: int) -> bool:
+        n_head, head_dim = self.n_head, self.n_embd // self.n_head
+        return len(cache) == length and all(
+            part.shape[:3] in ((2, 1, n_head), (2, B, n_head))
+            and part.size(4) == head_dim
+            and part.stride(4) == 1
+            and part.dtype == torch.float32
+            and part.device.type == "cpu"
+            and not part.requires_grad
+            for part in ((cache.own,) if cache.prefix is None else (cache.own, cache.prefix.own))
+        )
+
+    def _layer(self, block: nn.Module) -> _Layer:
+        assert isinstance(block, Block)
+        attn, mlp = block.attn, block.mlp
+        return _Layer(
+            self._norm(block.ln_1),
+            self._linear(attn.c_attn),
+            self._linear(attn.c_proj),
+            self._norm(block.ln_2),
+            self._linear(mlp.c_fc),
+            self._linear(mlp.c_proj),
+        )
+
+    def _norm(self, norm: nn.LayerNorm) -> _Norm:
+        return _Norm(self._address(norm.weight), self._address(norm.bias))
+
+    def _linear(self, layer: nn.Module) -> _Linear:
+        assert isinstance(layer, OneDNNLinear)
+        n_out, n_in = layer.weight.shape
+        block_size = torch.ops.mkldnn._nbytes(layer.weight) // layer.weight.element_size() // -(-n_out // BLOCK)
+        bias = None if layer.bias is None else self._address(layer.bias)
+        return _Linear(torch.ops.mkldnn.data_ptr(layer.weight), bias, n_in, n_out, block_size)
+
+    def _address(self, tensor: Tensor) -> int:
+        """Where the numbers of a small tensor are, or in another type than float32, those of a copy."""
+        self._tensors.append(tensor.detach().float().contiguous())
+        return self._tensors[-1].data_ptr()
+
+
+def _cache(cache: KVCache | None) -> _Cache:
+    if cache is None:
+        return _Cache()
+    own = cache.own
+    values, text, head, token, _ = own.stride()
+    key = own.data_ptr()
+    is_shared = own.size(1) == 1
+    return _Cache(key, key + values * own.element_size(), 0 if is_shared else text, head, token, own.size(3))
+
+
+class _CompiledGPT2(GPT2):
+    step: CompiledStep
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        past: Sequence[KVCache] | None = None,
+    ) -> tuple[Tensor, list[KVCache]]:
+        if past and position_ids is None and token_type_ids is None and self.step.can_take(input_ids, past):
+            tokens: list[int] = input_ids[:, 0].tolist()
+            if min(tokens) >= 0 and max(tokens) < self.step.vocab_size:
+                return self.step(tokens, past)
+        return super().forward(input_ids, position_ids, token_type_ids, past)
