@@ -134,14 +134,15 @@ class Encoded(Message):
 
 @dataclass(frozen=True)
 class AskLogits(Message):
-    """What does the bundled model answer to `ids` (B, T)?"""
+    """What does the bundled model answer to `ids` (B, T), or to the `last` token of each text alone?"""
 
     ids: Ids
+    last: bool
 
 
 @dataclass(frozen=True)
 class LogitsAnswer(Message):
-    """Its logits, (B, T, V)."""
+    """Its logits, (B, T, V) or (B, 1, V)."""
 
     logits: Logits
 

@@ -50,6 +50,9 @@ class AnswersTexts(Protocol):
     def logits(self, ids: Ids) -> Logits:
         """What it answers to `ids` (B, T): logits (B, T, V)."""
 
+    def last_logits(self, ids: Ids) -> Logits:
+        """The last of them, (B, V)."""
+
 
 class TableModel:
     """A table model that the grader runs: it knows what it was asked."""
@@ -91,6 +94,10 @@ class TableModel:
     def logits(self, ids: Ids) -> Logits:
         """Logits (B, T, V), float32, of the token after each of `ids` (B, T)."""
         return self.table.logits(self.table.sums(ids))
+
+    def last_logits(self, ids: Ids) -> Logits:
+        """The last of them, (B, V)."""
+        return self.logits(ids)[:, -1]
 
     def answer(self, question: TableQuestion) -> TableAnswer | TableRefusal:
         """Answer a worker's call of the model, and remember it.
@@ -189,9 +196,9 @@ def log_likelihood(model: AnswersTexts, ids: Ids) -> float:
 def pairs_after(model: AnswersTexts, ids: Ids, k: int) -> dict[tuple[int, int], float]:
     """(a, b) → p(a, b) of the two tokens after `ids` (T,), each from the top k: all pairs are listed."""
     found: dict[tuple[int, int], float] = {}
-    first = shares(model.logits(ids[None])[0, -1], k)
+    first = shares(model.last_logits(ids[None])[0], k)
     longer = np.array([np.append(ids, a) for a in first])
-    for (a, p), after in zip(first.items(), model.logits(longer)[:, -1], strict=True):
+    for (a, p), after in zip(first.items(), model.last_logits(longer), strict=True):
         found |= {(a, b): p * q for b, q in shares(after, k).items()}
     return found
 

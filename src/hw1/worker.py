@@ -159,9 +159,18 @@ class Worker(WorkerPlugin):
     def answer(self, question: Encode | AskLogits) -> Message:
         if isinstance(question, Encode):
             return Encoded(tuple(self._codec.encode(text)[0].numpy() for text in question.texts))
+        ids = as_tensor(question.ids)
         with torch.inference_mode():
-            logits, _ = self._model(as_tensor(question.ids))
+            logits = self._last_logits(ids) if question.last else self._model(ids)[0]
         return LogitsAnswer(logits.float().numpy())
+
+    def _last_logits(self, ids: Tensor) -> Tensor:
+        """What the model answers to the last token of each text, (B, 1, V)."""
+        start, past = ids[:1, :-1], None
+        if len(ids) > 1 and start.numel() and (ids[:, :-1] == start).all():  # what they share is computed once
+            ids, past = ids[:, -1:], self._model(start)[1]
+        logits: Tensor = self._model(ids, past=past)[0][:, -1:]
+        return logits
 
     def prepare(self, question: Remember) -> None:
         remember(self._model, as_tensor(question.ids))

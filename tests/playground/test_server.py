@@ -31,6 +31,9 @@ class Model:
         with torch.inference_mode():
             return self.model(torch.from_numpy(ids))[0].numpy()
 
+    def last_logits(self, ids):
+        return self.logits(ids)[:, -1]
+
     def ids(self, text):
         return self.codec.encode(text)[0].numpy()
 

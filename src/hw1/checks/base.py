@@ -58,6 +58,9 @@ class LanguageModel(Protocol):
     def logits(self, ids: Ids) -> Logits:
         """What it answers to `ids` (B, T): logits (B, T, V)."""
 
+    def last_logits(self, ids: Ids) -> Logits:
+        """The last of them, (B, V)."""
+
 
 class BundledGPT2:
     """The bundled GPT-2, which only workers have; the reference worker is asked for expected values."""
@@ -82,7 +85,11 @@ class BundledGPT2:
 
     def logits(self, ids: Ids) -> Logits:
         """What it answers to `ids` (B, T): logits (B, T, V)."""
-        return self._sandbox.ask(AskLogits(ids), LogitsAnswer).logits
+        return self._sandbox.ask(AskLogits(ids, last=False), LogitsAnswer).logits
+
+    def last_logits(self, ids: Ids) -> Logits:
+        """The last of them, (B, V)."""
+        return self._sandbox.ask(AskLogits(ids, last=True), LogitsAnswer).logits[:, 0]
 
 
 class GPT2Test(PartTest):

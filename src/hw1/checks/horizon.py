@@ -50,7 +50,7 @@ def _unsorted(rng: np.random.Generator, vocab_size: int, k: int) -> tuple[TableM
     """A model, and a text (1, T) after which the k likeliest tokens are not sorted by their ids."""
     while True:
         model, ids = TableModel(vocab_size, seed_from(rng)), rng.integers(0, vocab_size, (1, 3))
-        likeliest = np.argsort(-model.logits(ids)[0, -1])[:k]
+        likeliest = np.argsort(-model.last_logits(ids)[0])[:k]
         if (np.diff(likeliest) < 0).any():
             return model, ids
 
@@ -87,8 +87,8 @@ def cases_of(model: LanguageModel, ids: Ids, k: int, temperatures: Sequence[floa
     right = marginals(model, ids, k, temperatures)
     candidates = np.isfinite(right[0]).nonzero()[0]
     longer = np.concatenate((np.repeat(ids, len(candidates), axis=0), candidates[:, None]), axis=1)
-    second, alone = (model.logits(text)[:, -1] for text in (longer, candidates[:, None]))
-    first = model.logits(ids)[0, -1, candidates]
+    second, alone = (model.last_logits(text) for text in (longer, candidates[:, None]))
+    first = model.last_logits(ids)[0, candidates]
     return [
         HorizonCase(candidates, first, second, alone, log_p[candidates], k, temperature)
         for log_p, temperature in zip(right, temperatures, strict=True)

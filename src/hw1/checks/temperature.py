@@ -68,7 +68,7 @@ class ScaleCall:
 
 def filtered_logits(model: LanguageModel, ids: Ids, k: int) -> Logits:
     """The logits after `ids` (B, T), (B, V), as `top_k_logits` leaves them."""
-    logits = model.logits(ids)[:, -1]
+    logits = model.last_logits(ids)
     kept = np.isfinite(top_k(logits, k))
     return np.where(kept, logits, np.float32(FILTERED)).astype(np.float32)
 
