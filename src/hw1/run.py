@@ -155,7 +155,7 @@ class Setup:
         Raises:
             CheckpointError: a file is damaged or does not fit the config.
         """
-        model, codec = checkpoint.load(self.config, self.files, self.device, onednn=True)
+        model, codec = checkpoint.load(self.config, self.files, self.device, fast=True)
         return Run(model, codec, self.config, questions, data, self.seed, self.device, fine_tune)
 
 

@@ -22,6 +22,7 @@ from src.model.compiled import use_compiled_step
 from src.model.config import Config, RemoteFile
 from src.model.download import download
 from src.model.gpt2 import GPT2
+from src.model.int8 import use_int8
 from src.model.onednn import is_supported, use_onednn
 
 # Smaller tensors are copied: the operating system may read this much of a memory-mapped file to get a single number.
@@ -73,10 +74,11 @@ def locate(config: Config, root: Path = ROOT) -> Files:
     return Files(folder / weights.file, folder / files.encoder.file, folder / files.merges.file, digest)
 
 
-def load(config: Config, files: Files, device: str = "cpu", onednn: bool = False) -> tuple[GPT2, Codec]:
+def load(config: Config, files: Files, device: str = "cpu", fast: bool = False) -> tuple[GPT2, Codec]:
     """The model on `device`, frozen and in evaluation mode, and its codec.
 
-    With `onednn`, a model on a CPU is made faster if the processor supports it (see `use_onednn`, `use_compiled_step`).
+    With `fast`, the model is good for inference only: it has the weights that the configuration's dtype says, and on a
+    CPU it uses oneDNN and compiled code, as far as the machine supports them.
 
     Raises:
         CheckpointError: a file is not a checkpoint or does not fit the configuration.
@@ -90,10 +92,16 @@ def load(config: Config, files: Files, device: str = "cpu", onednn: bool = False
         )
     weights = read_weights(files.weights)
     model = build(config, weights, files.weights)
-    if onednn and device == "cpu" and is_supported(model.transformer.wte.weight.dtype):
+    on_cpu = device == "cpu"
+    if fast and config.dtype == "int8":
+        use_int8(model)
+    elif fast and on_cpu and is_supported(model.transformer.wte.weight.dtype):
         use_onednn(model)
-        if isinstance(weights, _MappedTensors):
-            _map_embedding(model.transformer.wte, weights["wte.weight"])
+    else:
+        return model.to(device), codec
+    if on_cpu and isinstance(weights, _MappedTensors):
+        _map_embedding(model.transformer.wte, weights["wte.weight"])
+    if on_cpu:
         use_compiled_step(model)
     return model.to(device), codec
 
@@ -134,7 +142,7 @@ def build(config: Config, weights: Mapping[str, Tensor], source: Path) -> GPT2:
                 f"{source}: the tensor {name} has shape {tuple(tensor.shape)}, but with this config.yml it should be "
                 f"{tuple(shape)}; {_WRONG_FILE}"
             )
-        tensors[name] = tensor.to(getattr(torch, config.dtype)).contiguous()
+        tensors[name] = tensor.to(getattr(torch, config.float_type)).contiguous()
     model.transformer.load_state_dict(tensors, assign=True)
     model.set_tied()
     return model.eval().requires_grad_(False)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from src.files import ROOT
 from src.model.gpt2 import GPT2, Block
+from src.model.int8 import BLOCK, Int8Linear
 from src.model.kv_cache import KVCache
 from src.model.onednn import OneDNNLinear
 
@@ -28,7 +29,7 @@ SOURCE = Path(__file__).with_name("step.cpp")
 FOLDER = ROOT / ".compiled"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
 LARGEST_BATCH = 64  # for more texts, oneDNN's kernels are faster
-BLOCK = 64  # outputs of a linear layer whose weights lie together; as in step.cpp
+HEAD = 64  # numbers of a head, as in GPT-2 of any size; the only number that step.cpp knows
 TIME_LIMIT = 60  # seconds for the compiler, which usually takes 2
 TOLERANCE = 0.05  # of the largest logit; in bfloat16, oneDNN rounds more than the compiled step does
 
@@ -36,7 +37,14 @@ Address, Count = ctypes.c_void_p, ctypes.c_int64
 
 
 class _Linear(ctypes.Structure):
-    _fields_ = (("weight", Address), ("bias", Address), ("n_in", Count), ("n_out", Count), ("block_size", Count))
+    _fields_ = (
+        ("weight", Address),
+        ("scale", Address),
+        ("bias", Address),
+        ("n_in", Count),
+        ("n_out", Count),
+        ("block_size", Count),
+    )
 
 
 class _Norm(ctypes.Structure):
@@ -82,12 +90,13 @@ class _Model(ctypes.Structure):
 
 
 def use_compiled_step(model: GPT2, folder: Path = FOLDER) -> bool:
-    """Let compiled code compute the steps of `model`, after `use_onednn`; returns whether that is possible here.
+    """Let compiled code compute the steps of `model`, after `use_onednn` or `use_int8`; whether that is possible here.
 
     Args:
         folder: where the compiled code is kept.
     """
-    if not all(_is_in_blocks(module) for module in model.modules() if isinstance(module, OneDNNLinear)):
+    layers = [module for module in model.modules() if isinstance(module, OneDNNLinear | Int8Linear)]
+    if not layers or not all(map(_is_in_blocks, layers)) or _head_dim(model) != HEAD:
         return False
     path = compile_step(folder)
     if path is None:
@@ -100,6 +109,10 @@ def use_compiled_step(model: GPT2, folder: Path = FOLDER) -> bool:
         return False
     model.__class__ = _CompiledGPT2  # the same object, so whoever holds it goes on with it
     model.step = step  # type: ignore[assignment]
+    for layer in layers:
+        if isinstance(layer, Int8Linear):
+            layer.__class__ = _CompiledInt8Linear
+            layer.step = step  # type: ignore[assignment]
     return True
 
 
@@ -131,8 +144,16 @@ def _processor() -> str:
         return next((line for line in file if line.startswith("flags")), "")
 
 
-def _is_in_blocks(layer: OneDNNLinear) -> bool:
+def _head_dim(model: GPT2) -> int:
+    block = model.transformer.h[0]
+    assert isinstance(block, Block)
+    return block.ln_1.weight.numel() // block.attn.n_head
+
+
+def _is_in_blocks(layer: OneDNNLinear | Int8Linear) -> bool:
     """Whether a layer's weight has the size of the order that `step.cpp` reads."""
+    if isinstance(layer, Int8Linear):
+        return True
     n_out, n_in = layer.weight.shape
     blocks = -(-n_out // BLOCK)
     numbers, rest = divmod(torch.ops.mkldnn._nbytes(layer.weight), layer.weight.element_size() * blocks)
@@ -142,10 +163,10 @@ def _is_in_blocks(layer: OneDNNLinear) -> bool:
 @torch.inference_mode()
 def _agrees(step: "CompiledStep", model: GPT2) -> bool:
     """Whether the compiled step and the model compute the same: another version of oneDNN may have another order."""
-    ids = torch.arange(4).view(2, 2) % model.readout_head.decoder.weight.size(0)
+    ids = torch.arange(4).view(2, 2) % step.vocab_size
     _, past = model(ids)
     expected, _ = model(ids[:, :1], past=past)
-    logits, _ = step(ids[:, 0].tolist(), past)
+    logits, _ = step(ids[:, :1], past)
     return bool((logits - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
@@ -155,56 +176,71 @@ class CompiledStep:
     def __init__(self, model: GPT2, library: ctypes.CDLL):
         transformer, block = model.transformer, model.transformer.h[0]
         assert isinstance(block, Block)
-        self.n_embd = block.ln_1.weight.numel()
-        self.n_head = block.attn.n_head
+        self.n_embd = transformer.ln_f.weight.numel()
         self.n_positions = transformer.n_positions
         self.n_layer = len(transformer.h)
-        self.vocab_size, _ = model.readout_head.decoder.weight.shape
         self._tensors: list[Tensor] = []  # whose addresses the structures hold
         self._layers = (_Layer * self.n_layer)(*(self._layer(block) for block in transformer.h))
+        readout = self._linear(model.readout_head.decoder)
+        self.vocab_size = readout.n_out
         self._model = _Model(
             self.n_layer,
             self.n_embd,
-            block.ln_1.eps,
+            transformer.ln_f.eps,
             ctypes.addressof(self._layers),
             self._norm(transformer.ln_f),
-            self._linear(model.readout_head.decoder),
+            readout,
             self._address(transformer.wpe.weight),
         )
-        is_float32 = model.readout_head.decoder.weight.dtype == torch.float32
-        self._function = library.gpt2_step_float32 if is_float32 else library.gpt2_step_bfloat16
-        self._function.argtypes = (Address, Address, Address, Count, Address)
+        dtype = model.readout_head.decoder.weight.dtype
+        self._embedding = transformer.wte if dtype == torch.int8 else None
+        self._function = getattr(library, f"gpt2_step_{str(dtype).removeprefix('torch.')}")
+        self._function.argtypes = (Address, Address, Address, Count, Address, Address)
         self._function.restype = None
+        self._product = library.linear_int8
+        self._product.argtypes = (Address, Address, Count, Address)
+        self._product.restype = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> "CompiledStep":
         return self  # the weights are those of every copy of the model: see OneDNNLinear
 
-    def __call__(self, tokens: list[int], past: Sequence[KVCache]) -> tuple[Tensor, list[KVCache]]:
-        """Logits (B, 1, V) of the tokens after `tokens`, one for each text, which follow `past`; and the next past."""
-        B = len(tokens)
+    def __call__(self, input_ids: Tensor, past: Sequence[KVCache]) -> tuple[Tensor, list[KVCache]]:
+        """Logits (B, 1, V) of the tokens after `input_ids` (B, 1), which follow `past`; and the next past."""
+        B = len(input_ids)
         presents = [layer.extended(B, 1, self.n_positions) for layer in past]
         caches = (_LayerCache * self.n_layer)(*(_LayerCache(_cache(p.prefix), _cache(p)) for p in presents))
+        tokens = (Count * B)(*input_ids[:, 0].tolist())
+        x = torch.empty(B, self.n_embd) if self._embedding is None else self._embedding(input_ids).float()
         logits = torch.empty(B, 1, self.vocab_size)
-        self._function(ctypes.addressof(self._model), caches, (Count * B)(*tokens), B, logits.data_ptr())
+        self._function(ctypes.addressof(self._model), caches, tokens, B, x.data_ptr(), logits.data_ptr())
         return logits, presents
 
-    def can_take(self, input_ids: Tensor, past: Sequence[KVCache] | None) -> bool:
+    def product(self, layer: Int8Linear, x: Tensor) -> Tensor:
+        """The output of a linear layer, (rows, n_in) -> (rows, n_out)."""
+        x = x.float().contiguous()
+        y = torch.empty(len(x), layer.n_out)
+        self._product(ctypes.byref(self._linear(layer)), x.data_ptr(), len(x), y.data_ptr())
+        return y
+
+    def can_take(self, input_ids: Tensor, past: Sequence[KVCache]) -> bool:
         """Whether these are arguments of the model's that are right, and such as the compiled step knows."""
-        if not past or input_ids.dim() != 2 or input_ids.size(1) != 1 or input_ids.device.type != "cpu":
-            return False
-        B = input_ids.size(0)
+        B, length = len(input_ids), len(past[0])
         return (
-            0 < B <= LARGEST_BATCH
+            input_ids.shape == (B, 1)
+            and input_ids.device.type == "cpu"
+            and 0 < B <= LARGEST_BATCH
             and len(past) == self.n_layer
-            and len(past[0]) < self.n_positions
-            and all(self._knows(layer, B, len(past[0])) for layer in past)
+            and length < self.n_positions
+            and all(len(layer) == length and self._knows(layer, B) for layer in past)
+            and int(input_ids.min()) >= 0
+            and int(input_ids.max()) < self.vocab_size
         )
 
-    def _knows(self, cache: KVCache, B: int, length: int) -> bool:
-        n_head, head_dim = self.n_head, self.n_embd // self.n_head
-        return len(cache) == length and all(
-            part.shape[:3] in ((2, 1, n_head), (2, B, n_head))
-            and part.size(4) == head_dim
+    def _knows(self, cache: KVCache, B: int) -> bool:
+        return all(
+            part.size(1) in (1, B)
+            and part.size(2) * HEAD == self.n_embd
+            and part.size(4) == HEAD
             and part.stride(4) == 1
             and part.dtype == torch.float32
             and part.device.type == "cpu"
@@ -228,11 +264,14 @@ class CompiledStep:
         return _Norm(self._address(norm.weight), self._address(norm.bias))
 
     def _linear(self, layer: nn.Module) -> _Linear:
-        assert isinstance(layer, OneDNNLinear)
-        n_out, n_in = layer.weight.shape
-        block_size = torch.ops.mkldnn._nbytes(layer.weight) // layer.weight.element_size() // -(-n_out // BLOCK)
-        bias = None if layer.bias is None else self._address(layer.bias)
-        return _Linear(torch.ops.mkldnn.data_ptr(layer.weight), bias, n_in, n_out, block_size)
+        assert isinstance(layer, OneDNNLinear | Int8Linear)
+        weight, bias = layer.weight, None if layer.bias is None else self._address(layer.bias)
+        if isinstance(layer, Int8Linear):
+            scale = layer.scale.data_ptr()
+            return _Linear(weight.data_ptr(), scale, bias, layer.n_in, layer.n_out, weight[0].numel())
+        n_out, n_in = weight.shape
+        block_size = torch.ops.mkldnn._nbytes(weight) // weight.element_size() // -(-n_out // BLOCK)
+        return _Linear(torch.ops.mkldnn.data_ptr(weight), None, bias, n_in, n_out, block_size)
 
     def _address(self, tensor: Tensor) -> int:
         """Where the numbers of a small tensor are, or in another type than float32, those of a copy."""
@@ -261,7 +300,12 @@ class _CompiledGPT2(GPT2):
         past: Sequence[KVCache] | None = None,
     ) -> tuple[Tensor, list[KVCache]]:
         if past and position_ids is None and token_type_ids is None and self.step.can_take(input_ids, past):
-            tokens: list[int] = input_ids[:, 0].tolist()
-            if min(tokens) >= 0 and max(tokens) < self.step.vocab_size:
-                return self.step(tokens, past)
+            return self.step(input_ids, past)
         return super().forward(input_ids, position_ids, token_type_ids, past)
+
+
+class _CompiledInt8Linear(Int8Linear):
+    step: CompiledStep
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step.product(self, x.flatten(0, -2)).view(*x.shape[:-1], self.n_out)

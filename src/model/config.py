@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 BUNDLED = "gpt2-mini"  # the model that comes with the repository; `--model bundled` means this one
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class Config:
     @property
     def head_dim(self) -> int:
         return self.n_embd // self.n_head
+
+    @property
+    def float_type(self) -> str:
+        """The type of PyTorch's in which the model computes: with `dtype: int8`, only weights are rounded to int8."""
+        return "float32" if self.dtype == "int8" else self.dtype
 
 
 def model_names(root: Path = ROOT) -> list[str]:
@@ -201,3 +206,5 @@ def _validate(config: Config, path: Path) -> None:
     require(config.top_k >= 0, "top_k", "must be 0 (keep all tokens) or more")
     require(0 <= config.seed < 2**63, "seed", "must lie between 0 and 2**63 - 1")
     require(config.dtype in DTYPES, "dtype", f"must be one of {', '.join(DTYPES)}")
+    fits = config.dtype != "int8" or config.n_embd % 64 == 0
+    require(fits, "dtype", f"n_embd, which is {config.n_embd}, is not divisible by 64; choose another dtype")

@@ -24,7 +24,7 @@ class GPT2(nn.Module):
         self.transformer = Transformer(config)
         self.readout_head = LinearReadoutHead(self.transformer.wte.weight, config)
         self._draw_weights(config)
-        self.to(getattr(torch, config.dtype))
+        self.to(getattr(torch, config.float_type))
         self.set_tied()
 
     def forward(

@@ -15,6 +15,7 @@
 namespace {
 
 constexpr int64_t BLOCK = 64;  // outputs of a linear layer whose weights lie together
+constexpr int64_t GROUP = 64;  // inputs of an output whose weights share a scale, in int8
 constexpr int64_t HEAD = 64;   // numbers of a head, as in GPT-2 of any size
 constexpr int LANES = 16, VECTORS = 64 / LANES;
 #ifdef __AVX512F__
@@ -25,6 +26,7 @@ constexpr int TILE = 2;
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+typedef int32_t integers __attribute__((vector_size(4 * LANES)));
 
 struct bfloat16 {
     uint16_t bits;
@@ -33,7 +35,8 @@ struct bfloat16 {
 // The structures have the fields of those in compiled.py, in the same order.
 
 struct Linear {
-    const void* weight;  // (blocks, inputs / n, BLOCK, n), where n numbers fill four bytes
+    const void* weight;  // (blocks, n_in / n, BLOCK, n), where n numbers fill four bytes
+    const float* scale;  // (blocks, n_in / GROUP, BLOCK), in int8
     const float* bias;   // (n_out,), or null
     int64_t n_in, n_out;
     int64_t block_size;  // numbers from one block to the next
@@ -90,7 +93,7 @@ inline float gelu(float x) {
 
 // Add the products of R rows of x (R, n_in) with one block of weights to sums.
 template <int R>
-inline void multiply(const float* weight, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
+inline void multiply(const float* weight, const float*, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
     for (int64_t i = 0; i < n_in; i++, weight += BLOCK)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
@@ -104,7 +107,7 @@ inline void multiply(const float* weight, const float* x, int64_t n_in, floats (
 
 // The same in bfloat16, which is the upper half of a float32: four bytes hold the weights of two inputs.
 template <int R>
-inline void multiply(const bfloat16* weight, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
+inline void multiply(const bfloat16* weight, const float*, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
     for (int64_t i = 0; i < n_in; i += 2, weight += 2 * BLOCK)
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
@@ -120,12 +123,35 @@ inline void multiply(const bfloat16* weight, const float* x, int64_t n_in, float
         }
 }
 
+// The same in int8, where GROUP inputs of an output share a scale: four bytes hold the weights of four inputs.
+template <int R>
+inline void multiply(const int8_t* weight, const float* scale, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
+    for (int64_t group = 0; group < n_in; group += GROUP, scale += BLOCK) {
+        floats scales[VECTORS];
+        std::memcpy(scales, scale, sizeof scales);
+        for (int64_t i = group; i < group + GROUP; i += 4, weight += 4 * BLOCK)
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) {
+                integers four;
+                std::memcpy(&four, weight + 4 * v * LANES, sizeof four);
+#pragma GCC unroll 4
+                for (int k = 0; k < 4; k++) {
+                    const floats w = __builtin_convertvector((four << (24 - 8 * k)) >> 24, floats) * scales[v];
+#pragma GCC unroll 6
+                    for (int r = 0; r < R; r++)
+                        sums[r][v] += w * x[r * n_in + i + k];
+                }
+            }
+    }
+}
+
 enum Then { STORE, GELU, ADD };  // what becomes of a product: y = product, y = gelu(product), y += product
 
 template <int R, typename W>
 void linear_block(const Linear& layer, int64_t block, const float* x, float* y, Then then) {
     floats sums[R][VECTORS] = {};
-    multiply<R>(static_cast<const W*>(layer.weight) + block * layer.block_size, x, layer.n_in, sums);
+    const float* scale = layer.scale + block * (layer.n_in / GROUP) * BLOCK;
+    multiply<R>(static_cast<const W*>(layer.weight) + block * layer.block_size, scale, x, layer.n_in, sums);
     const int64_t start = block * BLOCK, n = std::min(BLOCK, layer.n_out - start);
     for (int r = 0; r < R; r++) {
         float product[BLOCK], *out = y + r * layer.n_out + start;
@@ -242,53 +268,68 @@ inline float to_float(bfloat16 weight) {
     return number;
 }
 
-// The sum of both embeddings, (B,) -> (B, C).
+// The embeddings of tokens, (B,) -> (B, C).
 template <typename W>
-void embed(const Model& model, const int64_t* input_ids, int64_t B, int64_t position, float* x) {
+void embed(const Linear& readout, const int64_t* tokens, int64_t B, float* x) {
     constexpr int64_t n = 4 / sizeof(W);
-    const int64_t C = model.n_embd;
-    for (int64_t b = 0; b < B; b++) {
-        const int64_t block = input_ids[b] / BLOCK, output = input_ids[b] % BLOCK;
-        const W* weight = static_cast<const W*>(model.readout.weight) + block * model.readout.block_size + output * n;
-        for (int64_t i = 0; i < C; i++)
-            x[b * C + i] = to_float(weight[i / n * n * BLOCK + i % n]) + model.wpe[position * C + i];
+    for (int64_t b = 0; b < B; b++, x += readout.n_in) {
+        const int64_t block = tokens[b] / BLOCK, output = tokens[b] % BLOCK;
+        const W* weight = static_cast<const W*>(readout.weight) + block * readout.block_size + output * n;
+        for (int64_t i = 0; i < readout.n_in; i++)
+            x[i] = to_float(weight[i / n * n * BLOCK + i % n]);
     }
 }
 
+// From the tokens' embeddings x (B, C), which are overwritten, to logits (B, V).
 template <typename W>
-void step(const Model& model, const LayerCache* caches, const int64_t* input_ids, int64_t B, float* logits) {
-    const int64_t C = model.n_embd;
-    const int64_t S = caches->prefix.length + caches->own.length;
-    std::vector<float> x(B * C), qkv(B * 3 * C), attended(B * C), hidden(B * model.layers->mlp_c_fc.n_out);
-    embed<W>(model, input_ids, B, S - 1, x.data());
+void step(const Model& model, const LayerCache* caches, int64_t B, float* x, float* logits) {
+    const int64_t C = model.n_embd, S = caches->prefix.length + caches->own.length;
+    std::vector<float> qkv(B * 3 * C), attended(B * C), hidden(B * model.layers->mlp_c_fc.n_out);
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t i = 0; i < C; i++)
+            x[b * C + i] += model.wpe[(S - 1) * C + i];
 #pragma omp parallel
     {
         std::vector<float> normed(B * C), scores(S);  // each thread has its own
         for (int64_t i = 0; i < model.n_layer; i++) {
             const Layer& layer = model.layers[i];
-            layer_norm(layer.ln_1, x.data(), B, C, model.epsilon, normed.data());
+            layer_norm(layer.ln_1, x, B, C, model.epsilon, normed.data());
             linear<W>(layer.attn_c_attn, normed.data(), B, qkv.data(), STORE);
             attention(caches[i], qkv.data(), B, C, scores.data(), attended.data());
-            linear<W>(layer.attn_c_proj, attended.data(), B, x.data(), ADD);
-            layer_norm(layer.ln_2, x.data(), B, C, model.epsilon, normed.data());
+            linear<W>(layer.attn_c_proj, attended.data(), B, x, ADD);
+            layer_norm(layer.ln_2, x, B, C, model.epsilon, normed.data());
             linear<W>(layer.mlp_c_fc, normed.data(), B, hidden.data(), GELU);
-            linear<W>(layer.mlp_c_proj, hidden.data(), B, x.data(), ADD);
+            linear<W>(layer.mlp_c_proj, hidden.data(), B, x, ADD);
         }
-        layer_norm(model.ln_f, x.data(), B, C, model.epsilon, normed.data());
+        layer_norm(model.ln_f, x, B, C, model.epsilon, normed.data());
         linear<W>(model.readout, normed.data(), B, logits, STORE);
     }
 }
 
 }  // namespace
 
-// Append keys and values of the tokens input_ids (B,) to the caches, one a layer, and write the logits (B, V) of the
-// tokens that follow. All input_ids are below V.
+// Append keys and values of tokens (B,) to the caches, one a layer, and write the logits (B, V) of those that follow.
+// All tokens are below V; x (B, C) is scratch.
 extern "C" void gpt2_step_float32(
-    const Model* model, const LayerCache* caches, const int64_t* input_ids, int64_t B, float* logits) {
-    step<float>(*model, caches, input_ids, B, logits);
+    const Model* model, const LayerCache* caches, const int64_t* tokens, int64_t B, float* x, float* logits) {
+    embed<float>(model->readout, tokens, B, x);
+    step<float>(*model, caches, B, x, logits);
 }
 
 extern "C" void gpt2_step_bfloat16(
-    const Model* model, const LayerCache* caches, const int64_t* input_ids, int64_t B, float* logits) {
-    step<bfloat16>(*model, caches, input_ids, B, logits);
+    const Model* model, const LayerCache* caches, const int64_t* tokens, int64_t B, float* x, float* logits) {
+    embed<bfloat16>(model->readout, tokens, B, x);
+    step<bfloat16>(*model, caches, B, x, logits);
+}
+
+// The same, but x holds the tokens' embeddings, which are not rounded to int8.
+extern "C" void gpt2_step_int8(
+    const Model* model, const LayerCache* caches, const int64_t*, int64_t B, float* x, float* logits) {
+    step<int8_t>(*model, caches, B, x, logits);
+}
+
+// A linear layer in int8, (rows, n_in) -> (rows, n_out).
+extern "C" void linear_int8(const Linear* layer, const float* x, int64_t rows, float* y) {
+#pragma omp parallel
+    linear<int8_t>(*layer, x, rows, y, STORE);
 }

@@ -238,7 +238,7 @@ def load(name: str) -> Mind:
     """
     config, device = model_config(name), choose_device("auto")
     files = checkpoint.locate(config)
-    return Mind(*checkpoint.load(config, files, device, onednn=True), config, device, files.weights_sha256)
+    return Mind(*checkpoint.load(config, files, device, fast=True), config, device, files.weights_sha256)
 
 
 def _likeliest(logits: Tensor, k: int) -> Tensor:

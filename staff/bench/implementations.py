@@ -70,7 +70,7 @@ def _fill_vocabulary(files: checkpoint.Files, vocab_size: int, folder: Path) -> 
 def ours(name: str, dtype: str = "float32") -> tuple[GPT2, Config]:
     """Our model as main.py loads it."""
     config = dataclasses.replace(model_config(name), dtype=dtype)
-    return checkpoint.load(config, checkpoint.locate(config), onednn=True)[0].requires_grad_(False), config
+    return checkpoint.load(config, checkpoint.locate(config), fast=True)[0].requires_grad_(False), config
 
 
 def of_shape(n_layer: int, n_embd: int, n_head: int) -> GPT2:

@@ -28,7 +28,7 @@ from src.model import checkpoint
 from src.model.config import model_config
 root, name, (batch, prompt, steps) = Path(sys.argv[1]), sys.argv[2], map(int, sys.argv[3:])
 config = model_config(name, root)
-model, _ = checkpoint.load(config, checkpoint.locate(config, root), onednn=True)
+model, _ = checkpoint.load(config, checkpoint.locate(config, root), fast=True)
 with torch.inference_mode():
     ids = torch.zeros(batch, prompt, dtype=torch.long)
     _, past = model(ids)

@@ -52,7 +52,7 @@ def steps(monkeypatch):
     sizes: list[int] = []
     call = CompiledStep.__call__
     monkeypatch.setattr(
-        CompiledStep, "__call__", lambda self, tokens, past: (sizes.append(len(tokens)), call(self, tokens, past))[1]
+        CompiledStep, "__call__", lambda self, ids, past: (sizes.append(len(ids)), call(self, ids, past))[1]
     )
     return sizes
 
@@ -275,6 +275,10 @@ def another_system(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "darwin")
 
 
+def heads_of_another_size(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled, "_head_dim", lambda model: 32)
+
+
 def another_order_of_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(compiled, "_is_in_blocks", lambda layer: False)
 
@@ -294,6 +298,7 @@ def code_that_computes_something_else(monkeypatch, tmp_path):
         compiler_that_writes_nonsense,
         folder_that_is_a_file,
         another_system,
+        heads_of_another_size,
         another_order_of_weights,
         code_that_computes_something_else,
     ],

@@ -79,7 +79,7 @@ def test_reading_a_config_imports_no_slow_package(package):
         ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan, but must be a positive number"),
         ({"n_layer": 0}, "n_layer is 0, but must be at least 1"),
         ({"top_k": -1}, "top_k is -1"),
-        ({"dtype": "float16"}, "dtype is 'float16', but must be one of float32, bfloat16"),
+        ({"dtype": "float16"}, "dtype is 'float16', but must be one of float32, bfloat16, int8"),
         ({"checkpoint": {}}, "the key checkpoint.weights is missing"),
         ({"checkpoint": 3}, "checkpoint must hold keys with values, not 3"),
         ({"checkpoint": {"weights": [], "encoder": {"file": "e"}, "merges": {"file": "m"}}}, "must be a list of files"),

@@ -27,7 +27,7 @@ def both():
     """The bundled model without and with oneDNN."""
     config = model_config(BUNDLED)
     files = checkpoint.locate(config)
-    return [checkpoint.load(config, files, onednn=onednn)[0] for onednn in (False, True)]
+    return [checkpoint.load(config, files, fast=onednn)[0] for onednn in (False, True)]
 
 
 @needs_kernels
@@ -59,7 +59,7 @@ def test_rows_of_the_file_are_the_embedding(dtype):
     """With oneDNN, rows are looked up in the file's type and converted; without, all of the embedding is."""
     config = dataclasses.replace(model_config(BUNDLED), dtype=dtype)
     files, ids = checkpoint.locate(config), torch.randint(6144, (2, 9))
-    expected, rows = (checkpoint.load(config, files, onednn=o)[0].transformer.wte(ids) for o in (False, True))
+    expected, rows = (checkpoint.load(config, files, fast=o)[0].transformer.wte(ids) for o in (False, True))
     assert rows.dtype == getattr(torch, dtype)
     assert torch.equal(rows, expected)
 
@@ -75,7 +75,7 @@ def test_a_model_with_onednn_can_be_copied(both):
 def test_an_unsupported_processor_gets_the_plain_model(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NO AVX")
     config = model_config(BUNDLED)
-    model, _ = checkpoint.load(config, checkpoint.locate(config), onednn=True)
+    model, _ = checkpoint.load(config, checkpoint.locate(config), fast=True)
     assert not model.transformer.h[0].mlp.c_fc.weight.is_mkldnn
     assert model(torch.zeros(1, 3, dtype=torch.long))[0].shape == (1, 3, 6144)
 
@@ -85,7 +85,7 @@ import torch
 from src.model import checkpoint
 from src.model.config import BUNDLED, model_config
 config = model_config(BUNDLED)
-models = [checkpoint.load(config, checkpoint.locate(config), onednn=onednn)[0] for onednn in (False, True)]
+models = [checkpoint.load(config, checkpoint.locate(config), fast=onednn)[0] for onednn in (False, True)]
 ids = torch.arange(50).view(2, 25)
 assert torch.backends.cpu.get_cpu_capability() == "AVX2"
 assert models[1].transformer.h[0].mlp.c_fc.weight.is_mkldnn

@@ -25,7 +25,7 @@ class Model:
 
     def __init__(self):
         config = model_config(BUNDLED)
-        self.model, self.codec = load(config, locate(config), onednn=True)
+        self.model, self.codec = load(config, locate(config), fast=True)
 
     def logits(self, ids):
         with torch.inference_mode():

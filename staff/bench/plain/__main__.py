@@ -8,7 +8,7 @@ from src.model.config import Config
 from staff.bench.plain.model import PlainGPT2
 
 
-def load(config: Config, files: checkpoint.Files, device: str, onednn: bool) -> tuple[PlainGPT2, Codec]:
+def load(config: Config, files: checkpoint.Files, device: str, fast: bool) -> tuple[PlainGPT2, Codec]:
     """The plain model and its codec, on the CPU whatever `device` is; `checkpoint.load` returns the same of ours."""
     model = PlainGPT2(config, checkpoint.read_weights(files.weights)).eval().requires_grad_(False)
     return model, load_codec(files.encoder, files.merges)
