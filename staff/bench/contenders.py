@@ -17,7 +17,7 @@ from staff.bench.with_llama import Llama
 from staff.bench.with_onnxruntime import ONNXRuntime
 from staff.bench.with_openvino import OpenVINO
 
-OURS, PRODUCTS = "ours", "only our matrix products"
+OURS, PRODUCTS = "ours", "only the products, by oneDNN"
 CONTENDERS: dict[str, tuple[type, str]] = {
     OURS: (Ours, "float32"),
     "llama.cpp": (Llama, "float32"),
@@ -27,6 +27,7 @@ CONTENDERS: dict[str, tuple[type, str]] = {
     "transformers": (Transformers, "float32"),
     "plain": (Plain, "float32"),
     "ours, bfloat16": (Ours, "bfloat16"),
+    "ours, int8": (Ours, "int8"),
     "llama.cpp, bfloat16": (Llama, "bfloat16"),
     "OpenVINO, bfloat16": (OpenVINO, "bfloat16"),
     "llama.cpp, int8": (Llama, "int8"),

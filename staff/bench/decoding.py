@@ -26,14 +26,20 @@ POSITIONS = (10, 100, 350, 600, 880)
 TOKENS = 20  # a block
 BLOCKS = 5  # timed in a row; then the prompts are read anew, so that the context stays close to where it began
 BATCHES = (1, 5, 16, 64)
-HALF = "ours, bfloat16"
-FEW = (OURS, HALF, "transformers", "CTranslate2", "CTranslate2, int8")
+HALF, INT8 = "ours, bfloat16", "ours, int8"
+OTHERS_INT8 = ("CTranslate2, int8", "llama.cpp, int8")  # that ours is to be ahead of
+FEW = (OURS, HALF, INT8, "transformers", *OTHERS_INT8[:1])
 THROUGHPUT = "tokens a second"  # a chart
 MEMORY = "memory: weights and cache, float32"
-MEMORY_SHARE, PRODUCTS_SHARE = "memory's limit / the model's step", "only the products / the model's step"
+MEMORY_SHARE, PRODUCTS_SHARE = "memory's limit / the model's step", "the products by oneDNN / the model's step"
 BFLOAT16, CLOSEST = "float32 / bfloat16", "the closest other in float32 / ours"
+CLOSEST_INT8 = "the closer of CTranslate2 and llama.cpp in int8 / ours in int8"
 # Batch → line → bound, for SMALL.
-BOUNDS = {1: {MEMORY_SHARE: 0.85, CLOSEST: 1.0}, 5: {PRODUCTS_SHARE: 0.85, CLOSEST: 1.0, BFLOAT16: 1.5}}
+BOUNDS = {
+    1: {MEMORY_SHARE: 0.85, CLOSEST: 1.0, CLOSEST_INT8: 1.0},
+    5: {MEMORY_SHARE: 0.85, CLOSEST: 1.0, CLOSEST_INT8: 1.0, BFLOAT16: 1.5},
+    16: {CLOSEST_INT8: 1.0},
+}
 
 
 @dataclass(frozen=True)
@@ -141,15 +147,24 @@ def _compare(
         (BFLOAT16, times[OURS], times[HALF]),
     ):
         measurements.add_ratio(f"{what}: {label}", ratio(numerator, denominator), "times", bounds.get(label))
-    closest, compared = _closest(entries)
-    measurements.add_ratio(f"{what}: {CLOSEST}", compared, "times", bounds.get(CLOSEST), closest)
+    _add_closest(measurements, f"{what}: {CLOSEST}", times, _in_float32(contenders), OURS, bounds.get(CLOSEST))
+    _add_closest(measurements, f"{what}: {CLOSEST_INT8}", times, OTHERS_INT8, INT8, bounds.get(CLOSEST_INT8))
 
 
-def _closest(entries: Sequence[Entry]) -> tuple[str, Ratio]:
-    """Of the others that compute in float32, the one whose interval begins lowest, and its time divided by ours."""
-    others = [e for e in entries if not e.is_limit and CONTENDERS[e.label][1] == "float32"]
-    compared = [(e.label, e.ratio) for e in others if e.ratio and e.ratio.rounds]
-    return min(compared, key=lambda pair: pair[1].low, default=("", ratio([], [])))
+def _in_float32(contenders: Sequence[Contender]) -> list[str]:
+    return [c.label for c in contenders if CONTENDERS[c.label][1] == "float32" and c.label not in (OURS, PRODUCTS)]
+
+
+def _add_closest(
+    measurements: Measurements, what: str, times: Times[str], others: Sequence[str], ours: str, bound: float | None
+) -> None:
+    """Add the line of the one of `others` whose time divided by ours has the interval that begins lowest."""
+    if ours not in times.seconds:
+        return
+    compared = [(label, ratio(times[label], times[ours])) for label in others if label in times.seconds]
+    timed = [pair for pair in compared if pair[1].rounds]
+    closest, value = min(timed, key=lambda pair: pair[1].low, default=("", ratio([], [])))
+    measurements.add_ratio(what, value, "times", bound, closest)
 
 
 def _memory_limit(decoded: Decoded, config: Config, batch: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -188,7 +203,7 @@ def bytes_of_step(config: Config, batch: int, context: float) -> float:
 def batches(measurements: Measurements, rounds: int) -> None:
     """Tokens a second for several numbers of prompts."""
     config = model_config(SMALL)
-    contenders = start_all(config, SMALL, FEW)
+    contenders = start_all(config, SMALL, (*FEW, *OTHERS_INT8[1:]))
     decoded = {b: _decode(config, contenders, b, (100,), rounds, tokens=8).everywhere() for b in BATCHES}
     for contender in contenders:
         speeds = {b: b / decoded[b].median(contender.label) for b in BATCHES}
@@ -198,5 +213,7 @@ def batches(measurements: Measurements, rounds: int) -> None:
         note = f"{b / times.median(OURS):.0f} tokens a second"
         compared = ratio(times["transformers"], times[OURS])
         measurements.add_ratio(f"{SMALL}, batch {b}: transformers / ours", compared, "times", None, note)
+    what, bound = f"{SMALL}, batch 16, context 100: {CLOSEST_INT8}", BOUNDS[16][CLOSEST_INT8]
+    _add_closest(measurements, what, decoded[16], OTHERS_INT8, INT8, bound)
     for contender in contenders:
         contender.close()

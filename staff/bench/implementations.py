@@ -20,7 +20,7 @@ from torch import Tensor
 
 from src.files import ROOT
 from src.grading.student_code import load_function
-from src.model import checkpoint, onednn
+from src.model import checkpoint, compiled, onednn
 from src.model.codec import END_OF_TEXT
 from src.model.config import BUNDLED, Config, load_config, model_config
 from src.model.gpt2 import GPT2
@@ -74,10 +74,11 @@ def ours(name: str, dtype: str = "float32") -> tuple[GPT2, Config]:
 
 
 def of_shape(n_layer: int, n_embd: int, n_head: int) -> GPT2:
-    """Our model with oneDNN's layers, random weights, and GPT-2's vocabulary and positions."""
+    """Our model as `load` makes it fast, with random weights, and GPT-2's vocabulary and positions."""
     config = load_config(ROOT / "config.yml", "shape")
     model = GPT2(dataclasses.replace(config, n_layer=n_layer, n_embd=n_embd, n_head=n_head)).eval()
     onednn.use_onednn(model.requires_grad_(False))
+    compiled.use_compiled_step(model)
     return model
 
 
@@ -124,7 +125,7 @@ class Ours:
     def _multiplication(self, batch: int, context: int, tokens: int) -> Callable[[], float]:
         """A job that multiplies as a step does, and returns the seconds that it took."""
         shape = self.config
-        x = torch.randn(batch, tokens, shape.n_embd, dtype=getattr(torch, shape.dtype))
+        x = torch.randn(batch, tokens, shape.n_embd, dtype=getattr(torch, shape.float_type))
         wide = torch.randn(batch, tokens, 4 * shape.n_embd, dtype=x.dtype)
         query = x.unflatten(-1, (shape.n_head, -1)).transpose(1, 2)
         size = (2, batch, shape.n_head, context + tokens, shape.head_dim)

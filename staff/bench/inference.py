@@ -1,4 +1,4 @@
-"""What calls of the model cost, without a decoding loop around them, and what bfloat16 changes in its output."""
+"""What calls of the model cost, without a decoding loop around them, and what bfloat16 and int8 change in its output."""
 
 import functools
 import math
@@ -83,21 +83,25 @@ def likelihood(measurements: Measurements, rounds: int) -> None:
 
 
 @torch.inference_mode()
-def bfloat16(measurements: Measurements, rounds: int) -> None:
-    """How far bfloat16's distributions are from float32's, for the bundled model; nothing is timed."""
-    (model, config), (half_model, _) = implementations.ours(BUNDLED), implementations.ours(BUNDLED, "bfloat16")
+def rounding(measurements: Measurements, rounds: int) -> None:
+    """How far bfloat16 and int8 are from float32 with the bundled model and the histograms' texts; nothing is timed."""
+    model, config = implementations.ours(BUNDLED)
     codec = _codec(config)
-    top_k = load_function(SOLUTION, "sample.py", "top_k_logits")
-    distances = []
-    for dataset in DATASETS:
-        for text in _pieces(dataset)[::5]:
-            ids = codec.encode(text)
-            p, q = (top_k(m(ids)[0][0].float(), config.top_k).softmax(-1) for m in (model, half_model))
-            distances.append((p - q).abs().sum(-1) / 2)
-    total = torch.cat(distances)
-    what = f"{BUNDLED}: total variation between bfloat16 and float32,"
-    measurements.add(f"{what} mean", total.mean().item(), "")
-    measurements.add(f"{what} 99% below", total.quantile(0.99).item(), "")
+    texts = [codec.encode(text) for dataset in DATASETS for text in _pieces(dataset)]
+    log_likelihood = load_function(SOLUTION, "likelihood.py", "log_likelihood")
+    for dtype, bounds in (("bfloat16", (None, None)), ("int8", (-0.02, -0.5))):
+        rounded, _ = implementations.ours(BUNDLED, dtype)
+        moved = [abs(log_likelihood(rounded, ids) - log_likelihood(model, ids)) for ids in texts]
+        total = torch.cat([_total_variation(model(ids)[0], rounded(ids)[0]) for ids in texts[::5]])
+        what = f"{BUNDLED}: total variation between {dtype} and float32,"
+        measurements.add(f"{what} mean", total.mean().item(), "", bounds[0])
+        measurements.add(f"{what} 99% below", total.quantile(0.99).item(), "")
+        what = f"{BUNDLED}: largest change of a text's log-likelihood by {dtype}"
+        measurements.add(what, float(max(moved)), "nats", bounds[1], f"{len(moved)} texts")
+
+
+def _total_variation(logits: Tensor, others: Tensor) -> Tensor:
+    return (logits[0].softmax(-1) - others[0].softmax(-1)).abs().sum(-1) / 2
 
 
 def _codec(config: Config) -> Codec:

@@ -16,10 +16,12 @@ from staff.bench.results import Results, to_json
 STYLES = {
     "ours": ("#d1495b", "-"),
     "ours, bfloat16": ("#d1495b", "--"),
+    "ours, int8": ("#d1495b", ":"),
     "transformers": ("#30638e", "-"),
     "CTranslate2": ("#66a182", "-"),
     "CTranslate2, int8": ("#66a182", "--"),
     "llama.cpp": ("#edae49", "-"),
+    "llama.cpp, int8": ("#edae49", "--"),
 }
 CLAIMS = {"ahead": "#66a182", "behind": "#d1495b"}  # colours of intervals; others are grey
 

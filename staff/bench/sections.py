@@ -31,7 +31,7 @@ SECTIONS: dict[str, Callable[[Measurements, int], None]] = {
     "batches": decoding.batches,
     "ahead": inference.lookahead,
     "likelihood": inference.likelihood,
-    "half": inference.bfloat16,
+    "rounding": inference.rounding,
     "profile": profile.profile,
     "starting": commands.starting,
     "grading": commands.grading,
@@ -40,7 +40,7 @@ SECTIONS: dict[str, Callable[[Measurements, int], None]] = {
     "memory": shapes.memory,
     "whole": commands.whole,
 }
-WITHOUT_SMALL = {"limits", "mini", "half", "starting", "grading"}  # these do not need the checkpoint SMALL
+WITHOUT_SMALL = {"limits", "mini", "rounding", "starting", "grading"}  # these do not need the checkpoint SMALL
 
 
 def run(name: str, rounds: int) -> Measurements:

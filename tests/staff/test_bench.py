@@ -21,7 +21,7 @@ from staff.bench import (
     sections,
     timing,
 )
-from staff.bench.contenders import CLOSE, CONTENDERS, SAME, start_all
+from staff.bench.contenders import CLOSE, CONTENDERS, SAME, Contender, start_all
 from staff.bench.intervals import ENOUGH_ROUNDS, Ratio, ratio
 from staff.bench.measurements import Contest, Entry, Line, Measurements, cells, text_of
 from staff.bench.results import Results, from_json
@@ -287,21 +287,41 @@ def test_a_bound_within_the_interval_is_not_settled(interval, verdict):
     assert Line("what", sum(interval) / 2, "times", 1.0, interval=interval).verdict == verdict
 
 
-def _entries(**others):
-    ours = Entry("ours", 0.01, 0.01)
-    return [ours, *(Entry(label, 0.02, 0.02, Ratio(value, value, value, 9)) for label, value in others.items())]
+def _closest(others, **seconds):
+    """The line of the closest of `others`, each of which took so many seconds in six rounds."""
+    measurements = Measurements()
+    reading = {label: np.ones((6, 2)) for label in seconds}
+    times = timing.Times({label: np.full(6, value) for label, value in seconds.items()}, reading)
+    decoding._add_closest(measurements, "closest", times, others, "ours", 1.0)
+    return measurements.lines
 
 
 def test_the_closest_other_computes_in_float32():
-    entries = [*_entries(plain=3.0, transformers=2.0), Entry("llama.cpp, int8", 0, 0, Ratio(0.5, 0.5, 0.5, 9))]
-    entries.append(Entry(decoding.MEMORY, ratio=Ratio(0.7, 0.7, 0.7, 9), is_limit=True))
-    assert decoding._closest(entries) == ("transformers", Ratio(2.0, 2.0, 2.0, 9))
+    labels = ("ours", "plain", "transformers", "llama.cpp, int8", decoding.PRODUCTS, decoding.HALF)
+    assert decoding._in_float32([Contender(label) for label in labels]) == ["plain", "transformers"]
+
+
+def test_the_closest_other_takes_the_least_time():
+    [line] = _closest(["plain", "other"], ours=2.0, plain=6.0, other=4.0, third=1.0)
+    assert (line.note, line.value, line.verdict) == ("other", 2.0, "met")
+
+
+def test_one_that_failed_is_not_the_closest():
+    [line] = _closest(["plain", "other"], ours=2.0, plain=6.0, other=math.nan)
+    assert line.note == "plain"
 
 
 def test_without_others_the_closest_one_is_unknown():
-    label, compared = decoding._closest([*_entries(), Entry("plain", error="not installed")])
-    assert label == ""
-    assert math.isnan(compared.value)
+    [line] = _closest(["plain"], ours=2.0)
+    assert line.note == ""
+    assert math.isnan(line.value)
+
+
+def test_without_ours_in_int8_there_is_no_line_of_it():
+    measurements = Measurements()
+    times = timing.Times({"ours": np.ones(6)}, {"ours": np.ones((6, 2))})
+    decoding._add_closest(measurements, "closest", times, decoding.OTHERS_INT8, decoding.INT8, 1.0)
+    assert measurements.lines == []
 
 
 def test_a_missed_bound_is_printed():
