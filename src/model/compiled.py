@@ -1,12 +1,13 @@
 """The step of one token for each text, as compiled code: `step.cpp`, compiled once for each kind of processor.
 
 PyTorch needs some two hundred calls for such a step, and each takes some microseconds beside reading its weights. The
-compiled step is a single call, which reads weights and cache at the speed of the memory. It needs oneDNN's order of
-the weights (see `onednn.py`) and g++ on Linux, and is left out where they are missing: the numbers are the same but for
-rounding, only later. See docs/performance.md.
+compiled step is a single call, which reads weights and cache at the speed of the memory. It needs the weights in the
+order of `onednn.py` or `int8.py`, and g++ on Linux. Without them, PyTorch computes the same but for rounding, only more
+slowly. See docs/performance.md.
 """
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -34,6 +35,7 @@ TIME_LIMIT = 60  # seconds for the compiler, which usually takes 2
 TOLERANCE = 0.05  # of the largest logit; in bfloat16, oneDNN rounds more than the compiled step does
 
 Address, Count = ctypes.c_void_p, ctypes.c_int64
+_floats = functools.partial(torch.empty, dtype=torch.float32, device="cpu")  # whatever PyTorch's defaults are
 
 
 class _Linear(ctypes.Structure):
@@ -121,11 +123,11 @@ def compile_step(folder: Path) -> Path | None:
     compiler = shutil.which("g++")
     if compiler is None or sys.platform != "linux":
         return None
-    version = "".join((SOURCE.read_text(encoding="utf-8"), *FLAGS, _processor()))
-    path = folder / f"step-{hashlib.sha256(version.encode()).hexdigest()[:16]}.so"
-    if path.exists():
-        return path
     try:
+        version = "".join((SOURCE.read_text(encoding="utf-8"), *FLAGS, _processor()))
+        path = folder / f"step-{hashlib.sha256(version.encode()).hexdigest()[:16]}.so"
+        if path.exists():
+            return path
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             # Linked without libgomp, so that the threads are those that PyTorch has already started.
@@ -133,7 +135,7 @@ def compile_step(folder: Path) -> Path | None:
             for arguments in ((*FLAGS, "-c", SOURCE, "-o", compiled), ("-shared", compiled, "-o", linked)):
                 subprocess.run((compiler, *arguments), check=True, capture_output=True, timeout=TIME_LIMIT)
             os.replace(linked, path)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, StopIteration, subprocess.SubprocessError):
         return None
     return path
 
@@ -141,7 +143,7 @@ def compile_step(folder: Path) -> Path | None:
 def _processor() -> str:
     """What -march=native depends on: a folder may be shared by several machines."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next((line for line in file if line.startswith("flags")), "")
+        return next(line for line in file if line.startswith(("flags", "Features")))  # on x86, on ARM
 
 
 def _head_dim(model: GPT2) -> int:
@@ -179,7 +181,8 @@ class CompiledStep:
         self.n_embd = transformer.ln_f.weight.numel()
         self.n_positions = transformer.n_positions
         self.n_layer = len(transformer.h)
-        self._tensors: list[Tensor] = []  # whose addresses the structures hold
+        self._tensors: list[Tensor] = []  # whose addresses the structures hold, which must stay theirs
+        self._in_int8: dict[Int8Linear, _Linear] = {}
         self._layers = (_Layer * self.n_layer)(*(self._layer(block) for block in transformer.h))
         readout = self._linear(model.readout_head.decoder)
         self.vocab_size = readout.n_out
@@ -210,23 +213,24 @@ class CompiledStep:
         presents = [layer.extended(B, 1, self.n_positions) for layer in past]
         caches = (_LayerCache * self.n_layer)(*(_LayerCache(_cache(p.prefix), _cache(p)) for p in presents))
         tokens = (Count * B)(*input_ids[:, 0].tolist())
-        x = torch.empty(B, self.n_embd) if self._embedding is None else self._embedding(input_ids).float()
-        logits = torch.empty(B, 1, self.vocab_size)
+        x = _floats(B, self.n_embd) if self._embedding is None else self._embedding(input_ids).float()
+        logits = _floats(B, 1, self.vocab_size)
         self._function(ctypes.addressof(self._model), caches, tokens, B, x.data_ptr(), logits.data_ptr())
         return logits, presents
 
     def product(self, layer: Int8Linear, x: Tensor) -> Tensor:
         """The output of a linear layer, (rows, n_in) -> (rows, n_out)."""
         x = x.float().contiguous()
-        y = torch.empty(len(x), layer.n_out)
-        self._product(ctypes.byref(self._linear(layer)), x.data_ptr(), len(x), y.data_ptr())
+        y = _floats(len(x), layer.n_out)
+        self._product(ctypes.byref(self._in_int8[layer]), x.data_ptr(), len(x), y.data_ptr())
         return y
 
     def can_take(self, input_ids: Tensor, past: Sequence[KVCache]) -> bool:
         """Whether these are arguments of the model's that are right, and such as the compiled step knows."""
-        B, length = len(input_ids), len(past[0])
+        B, length = input_ids.numel(), len(past[0])
         return (
             input_ids.shape == (B, 1)
+            and input_ids.dtype in (torch.int64, torch.int32)
             and input_ids.device.type == "cpu"
             and 0 < B <= LARGEST_BATCH
             and len(past) == self.n_layer
@@ -265,10 +269,13 @@ class CompiledStep:
 
     def _linear(self, layer: nn.Module) -> _Linear:
         assert isinstance(layer, OneDNNLinear | Int8Linear)
-        weight, bias = layer.weight, None if layer.bias is None else self._address(layer.bias)
+        weight, bias = layer.weight.detach(), None if layer.bias is None else self._address(layer.bias)
+        self._tensors.append(weight)
         if isinstance(layer, Int8Linear):
-            scale = layer.scale.data_ptr()
-            return _Linear(weight.data_ptr(), scale, bias, layer.n_in, layer.n_out, weight[0].numel())
+            scale = self._address(layer.scale)
+            structure = _Linear(weight.data_ptr(), scale, bias, layer.n_in, layer.n_out, weight[0].numel())
+            self._in_int8[layer] = structure
+            return structure
         n_out, n_in = weight.shape
         block_size = torch.ops.mkldnn._nbytes(weight) // weight.element_size() // -(-n_out // BLOCK)
         return _Linear(torch.ops.mkldnn.data_ptr(weight), None, bias, n_in, n_out, block_size)
@@ -308,4 +315,6 @@ class _CompiledInt8Linear(Int8Linear):
     step: CompiledStep
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.step.product(self, x.flatten(0, -2)).view(*x.shape[:-1], self.n_out)
+        if x.shape[-1:] != (self.n_in,) or x.device.type != "cpu" or x.requires_grad:
+            return super().forward(x)
+        return self.step.product(self, x.reshape(-1, self.n_in)).view(*x.shape[:-1], self.n_out)

@@ -150,6 +150,9 @@ def test_a_batch_that_is_too_large_for_it(model, steps):
     [
         ([[V]], 1, IndexError),
         ([[-1]], 1, IndexError),
+        ([[1.0]], 1, RuntimeError),
+        ([[True]], 1, RuntimeError),
+        (1, 1, IndexError),
         ([[1], [2], [3]], 2, ValueError),
     ],
 )
@@ -161,6 +164,19 @@ def test_mistakes_are_the_usual_errors(usual, model, tokens, batch, error):
             m(torch.tensor(tokens), past=past)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
+
+
+@torch.inference_mode()
+def test_pytorchs_defaults_change_nothing(model):
+    tokens, (_, past) = ids(3, 1), model(ids(3, 10))
+    expected, _ = model(tokens, past=past)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            logits, _ = model(tokens, past=past)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(logits, expected)
 
 
 @torch.inference_mode()
@@ -275,6 +291,10 @@ def another_system(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "darwin")
 
 
+def a_processor_that_is_unknown(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled, "_processor", (tmp_path / "cpuinfo").read_text)
+
+
 def heads_of_another_size(monkeypatch, tmp_path):
     monkeypatch.setattr(compiled, "_head_dim", lambda model: 32)
 
@@ -298,6 +318,7 @@ def code_that_computes_something_else(monkeypatch, tmp_path):
         compiler_that_writes_nonsense,
         folder_that_is_a_file,
         another_system,
+        a_processor_that_is_unknown,
         heads_of_another_size,
         another_order_of_weights,
         code_that_computes_something_else,

@@ -68,15 +68,37 @@ def test_a_weight_takes_a_byte_and_a_sixteenth():
     assert stored == 128 * 192 * (1 + 4 / GROUP)
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("rows", [1, 2, 5, 7, 12, 100])
-def test_compiled_layers_compute_the_same(rows):
+@pytest.fixture
+def compiled_model():
     model, _ = load("int8")
     if not hasattr(model, "step"):
         pytest.skip("the step cannot be compiled here")
-    for of_block in (model.transformer.h[1].mlp.c_proj, model.readout_head.decoder):
-        x = torch.randn(1, rows, of_block.n_in)
+    return model
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (1, 5), (1, 7), (1, 12), (1, 100), (2, 0), ()])
+def test_compiled_layers_compute_the_same(compiled_model, shape):
+    for of_block in (compiled_model.transformer.h[1].mlp.c_proj, compiled_model.readout_head.decoder):
+        x = torch.randn(*shape, of_block.n_in)
         torch.testing.assert_close(of_block(x), Int8Linear.forward(of_block, x), atol=1e-4, rtol=1e-4)
+
+
+def test_compiled_layers_leave_the_rest_to_pytorch(compiled_model):
+    of_block = compiled_model.readout_head.decoder
+    assert of_block(torch.zeros(1, of_block.n_in, requires_grad=True)).requires_grad
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        of_block(torch.zeros(1, 1))
+
+
+@torch.inference_mode()
+def test_the_step_keeps_the_numbers_that_it_reads(compiled_model):
+    kept, ids = len(compiled_model.step._tensors), torch.zeros(1, 1, dtype=torch.long)
+    _, past = compiled_model(ids)
+    expected, _ = compiled_model(ids, past=past)
+    compiled_model.double()  # scales move
+    assert torch.equal(compiled_model(ids, past=past)[0], expected)
+    assert len(compiled_model.step._tensors) == kept
 
 
 @torch.inference_mode()
