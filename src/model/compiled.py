@@ -30,7 +30,7 @@ SOURCE = Path(__file__).with_name("step.cpp")
 FOLDER = ROOT / ".compiled"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
 LARGEST_BATCH = 64  # for more texts, oneDNN's kernels are faster
-HEAD = 64  # numbers of a head, as in GPT-2 of any size; the only number that step.cpp knows
+HEAD = 64  # numbers of a head, as in step.cpp, and in GPT-2 of any size
 TIME_LIMIT = 60  # seconds for the compiler, which usually takes 2
 TOLERANCE = 0.05  # of the largest logit; in bfloat16, oneDNN rounds more than the compiled step does
 

@@ -2,7 +2,8 @@
 
 A weight is a whole number from -127 to 127 times a scale, which GROUP inputs of one output share, such that the largest
 of them becomes ±127. What is multiplied with it stays in float32. This is the quantization that llama.cpp calls q8_0,
-with groups twice as long.
+with groups twice as long. Without the compiled code of `compiled.py`, each call turns the weights into float32 first,
+which takes longer than reading less saves.
 """
 
 import torch

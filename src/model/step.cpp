@@ -1,8 +1,8 @@
 // GPT-2's step of one token for each of B texts: what gpt2.py computes for it, as one function.
 //
-// compiled.py compiles this file and calls gpt2_step(). The weights stay where they are, in the order of oneDNN's
-// kernels; every thread reads its share of them once, from the first layer to the last, and waits for the others only
-// where it needs their numbers. All sums are in float32.
+// compiled.py compiles this file and calls the functions at its end. The weights stay where they are, in the order of
+// oneDNN's kernels or of int8.py; every thread reads its share of them once, from the first layer to the last, and waits
+// for the others only where it needs their numbers. All sums are in float32.
 //
 // Shapes: B texts, C = n_embd, V = vocab_size, S tokens so far, the new one included. Matrices are row by row.
 
