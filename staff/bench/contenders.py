@@ -11,13 +11,13 @@ from torch import Tensor
 
 from src.model import memory, threads
 from src.model.config import Config
-from staff.bench.implementations import CTranslate2, Ours, Plain, Products, Transformers
+from staff.bench.implementations import CTranslate2, NotCompiled, Ours, Plain, Products, Transformers
 from staff.bench.own_process import Block, ContenderFailed, OwnProcess
 from staff.bench.with_llama import Llama
 from staff.bench.with_onnxruntime import ONNXRuntime
 from staff.bench.with_openvino import OpenVINO
 
-OURS, PRODUCTS = "ours", "only the products, by oneDNN"
+OURS, NOT_COMPILED, PRODUCTS = "ours", "ours, without g++", "only the products, by oneDNN"
 CONTENDERS: dict[str, tuple[type, str]] = {
     OURS: (Ours, "float32"),
     "llama.cpp": (Llama, "float32"),
@@ -26,6 +26,7 @@ CONTENDERS: dict[str, tuple[type, str]] = {
     "ONNX Runtime": (ONNXRuntime, "float32"),
     "transformers": (Transformers, "float32"),
     "plain": (Plain, "float32"),
+    NOT_COMPILED: (NotCompiled, "float32"),
     "ours, bfloat16": (Ours, "bfloat16"),
     "ours, int8": (Ours, "int8"),
     "llama.cpp, bfloat16": (Llama, "bfloat16"),

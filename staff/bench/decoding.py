@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from src.model.config import BUNDLED, Config, model_config
-from staff.bench.contenders import CONTENDERS, ONE_PROMPT, OURS, PRODUCTS, Contender, start_all
+from staff.bench.contenders import CONTENDERS, NOT_COMPILED, ONE_PROMPT, OURS, PRODUCTS, Contender, start_all
 from staff.bench.implementations import SMALL
 from staff.bench.intervals import Ratio, ratio
 from staff.bench.measurements import Contest, Entry, Measurements
@@ -152,7 +152,8 @@ def _compare(
 
 
 def _in_float32(contenders: Sequence[Contender]) -> list[str]:
-    return [c.label for c in contenders if CONTENDERS[c.label][1] == "float32" and c.label not in (OURS, PRODUCTS)]
+    ours = (OURS, NOT_COMPILED, PRODUCTS)
+    return [c.label for c in contenders if CONTENDERS[c.label][1] == "float32" and c.label not in ours]
 
 
 def _add_closest(

@@ -149,6 +149,14 @@ class Ours:
         return multiply
 
 
+class NotCompiled(Ours):
+    """Our model where there is no g++."""
+
+    def __init__(self, name: str, dtype: str = "float32"):
+        compiled.compile_step = lambda folder: None  # in this contender's own process
+        super().__init__(name, dtype)
+
+
 class Products(Ours):
     """Only the matrix products of our model's steps: a limit for what the rest of it could save."""
 

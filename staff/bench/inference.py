@@ -1,4 +1,4 @@
-"""What calls of the model cost, without a decoding loop around them, and what bfloat16 and int8 change in its output."""
+"""What calls of the model cost, without a decoding loop around them, and what rounding changes in its output."""
 
 import functools
 import math

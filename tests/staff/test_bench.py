@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.model import checkpoint
+from src.model import checkpoint, compiled
 from src.model.config import BUNDLED, Config, model_config
 from src.model.gpt2 import GPT2
 from staff.bench import __main__ as bench
@@ -132,6 +132,11 @@ def test_a_contest_goes_on_without_those_that_cannot_run(monkeypatch, capsys, tm
     assert "this shape is not supported" in capsys.readouterr().out
     report.save(Results("a machine", {"decoding": measurements}), tmp_path)
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_our_model_without_a_compiler_is_one_of_them(monkeypatch):
+    monkeypatch.setattr(compiled, "compile_step", compiled.compile_step)  # it replaces this in its own process
+    assert not hasattr(implementations.NotCompiled(BUNDLED).model, "step")
 
 
 def test_without_our_own_model_there_is_no_contest(monkeypatch):
@@ -297,7 +302,7 @@ def _closest(others, **seconds):
 
 
 def test_the_closest_other_computes_in_float32():
-    labels = ("ours", "plain", "transformers", "llama.cpp, int8", decoding.PRODUCTS, decoding.HALF)
+    labels = ("ours", decoding.NOT_COMPILED, "plain", "transformers", "llama.cpp, int8", decoding.PRODUCTS, decoding.HALF)
     assert decoding._in_float32([Contender(label) for label in labels]) == ["plain", "transformers"]
 
 
