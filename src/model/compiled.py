@@ -29,7 +29,7 @@ from src.model.onednn import OneDNNLinear
 SOURCE = Path(__file__).with_name("step.cpp")
 FOLDER = ROOT / ".compiled"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
-LARGEST_BATCH = 64  # for more texts, oneDNN's kernels are faster
+LARGEST_BATCH = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 5  # for more, oneDNN is faster
 HEAD = 64  # numbers of a head, as in step.cpp, and in GPT-2 of any size
 TIME_LIMIT = 60  # seconds for the compiler, which usually takes 2
 TOLERANCE = 0.05  # of the largest logit; in bfloat16, oneDNN rounds more than the compiled step does
@@ -165,6 +165,8 @@ def _is_in_blocks(layer: OneDNNLinear | Int8Linear) -> bool:
 @torch.inference_mode()
 def _agrees(step: "CompiledStep", model: GPT2) -> bool:
     """Whether the compiled step and the model compute the same: another version of oneDNN may have another order."""
+    if step.n_positions < 3:
+        return False
     ids = torch.arange(4).view(2, 2) % step.vocab_size
     _, past = model(ids)
     expected, _ = model(ids[:, :1], past=past)

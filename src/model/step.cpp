@@ -17,12 +17,14 @@ namespace {
 constexpr int64_t BLOCK = 64;  // outputs of a linear layer whose weights lie together
 constexpr int64_t GROUP = 64;  // inputs of an output whose weights share a scale, in int8
 constexpr int64_t HEAD = 64;   // numbers of a head, as in GPT-2 of any size
-constexpr int LANES = 16, VECTORS = 64 / LANES;
 #ifdef __AVX512F__
-constexpr int TILE = 6;  // texts that are computed together: as many as there are registers for
+constexpr int LANES = 16;  // numbers in a register of the processor
+constexpr int TILE = 6;    // texts that are computed together: as many as there are registers for
 #else
-constexpr int TILE = 2;
+constexpr int LANES = 8;
+constexpr int TILE = 3;
 #endif
+constexpr int VECTORS = 4, STRIP = VECTORS * LANES;  // outputs of a block that are computed together
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
@@ -91,7 +93,7 @@ inline float gelu(float x) {
     return x / (1.0f + exponential(-1.5957691f * (x + 0.044715f * x * x * x)));
 }
 
-// Add the products of R rows of x (R, n_in) with one block of weights to sums.
+// Add the products of R rows of x (R, n_in) with the weights of a strip to sums.
 template <int R>
 inline void multiply(const float* weight, const float*, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
     for (int64_t i = 0; i < n_in; i++, weight += BLOCK)
@@ -149,17 +151,21 @@ enum Then { STORE, GELU, ADD };  // what becomes of a product: y = product, y = 
 
 template <int R, typename W>
 void linear_block(const Linear& layer, int64_t block, const float* x, float* y, Then then) {
-    floats sums[R][VECTORS] = {};
-    const float* scale = layer.scale + block * (layer.n_in / GROUP) * BLOCK;
-    multiply<R>(static_cast<const W*>(layer.weight) + block * layer.block_size, scale, x, layer.n_in, sums);
-    const int64_t start = block * BLOCK, n = std::min(BLOCK, layer.n_out - start);
-    for (int r = 0; r < R; r++) {
-        float product[BLOCK], *out = y + r * layer.n_out + start;
-        std::memcpy(product, sums[r], sizeof product);
-        for (int64_t i = 0; i < n && layer.bias; i++)
-            product[i] += layer.bias[start + i];
-        for (int64_t i = 0; i < n; i++)
-            out[i] = then == GELU ? gelu(product[i]) : then == ADD ? out[i] + product[i] : product[i];
+    constexpr int64_t n = 4 / sizeof(W);
+    for (int64_t strip = 0; strip < BLOCK; strip += STRIP) {
+        floats sums[R][VECTORS] = {};
+        const W* weight = static_cast<const W*>(layer.weight) + block * layer.block_size + strip * n;
+        const float* scale = layer.scale + block * (layer.n_in / GROUP) * BLOCK + strip;
+        multiply<R>(weight, scale, x, layer.n_in, sums);
+        const int64_t start = block * BLOCK + strip, size = std::min<int64_t>(STRIP, layer.n_out - start);
+        for (int r = 0; r < R; r++) {
+            float product[STRIP], *out = y + r * layer.n_out + start;
+            std::memcpy(product, sums[r], sizeof product);
+            for (int64_t i = 0; i < size && layer.bias; i++)
+                product[i] += layer.bias[start + i];
+            for (int64_t i = 0; i < size; i++)
+                out[i] = then == GELU ? gelu(product[i]) : then == ADD ? out[i] + product[i] : product[i];
+        }
     }
 }
 
@@ -210,7 +216,8 @@ inline float sum(const floats& numbers) {
 
 // softmax(query keys^T / sqrt(HEAD)) values for one head of one text, (HEAD,) -> (HEAD,); scores has room for S numbers.
 void attend(const LayerCache& cache, int64_t text, int64_t head, const float* query, float* scores, float* y) {
-    floats q[VECTORS], k[VECTORS], v[VECTORS], weighted[VECTORS] = {};
+    constexpr int N = HEAD / LANES;
+    floats q[N], k[N], v[N], weighted[N] = {};
     std::memcpy(q, query, sizeof q);
     float* score = scores;
     for (const Cache* part : {&cache.prefix, &cache.own}) {
@@ -218,7 +225,7 @@ void attend(const LayerCache& cache, int64_t text, int64_t head, const float* qu
         for (int64_t t = 0; t < part->length; t++, key += part->token) {
             floats product = {};
             std::memcpy(k, key, sizeof k);
-            for (int i = 0; i < VECTORS; i++)
+            for (int i = 0; i < N; i++)
                 product += q[i] * k[i];
             *score++ = sum(product) / std::sqrt(float(HEAD));
         }
@@ -234,11 +241,11 @@ void attend(const LayerCache& cache, int64_t text, int64_t head, const float* qu
         const float* value = part->value + text * part->text + head * part->head;
         for (int64_t t = 0; t < part->length; t++, value += part->token, score++) {
             std::memcpy(v, value, sizeof v);
-            for (int i = 0; i < VECTORS; i++)
+            for (int i = 0; i < N; i++)
                 weighted[i] += *score * v[i];
         }
     }
-    for (int i = 0; i < VECTORS; i++)
+    for (int i = 0; i < N; i++)
         weighted[i] /= total;
     std::memcpy(y, weighted, sizeof weighted);
 }
