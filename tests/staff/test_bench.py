@@ -302,7 +302,15 @@ def _closest(others, **seconds):
 
 
 def test_the_closest_other_computes_in_float32():
-    labels = ("ours", decoding.NOT_COMPILED, "plain", "transformers", "llama.cpp, int8", decoding.PRODUCTS, decoding.HALF)
+    labels = (
+        "ours",
+        decoding.NOT_COMPILED,
+        "plain",
+        "transformers",
+        "llama.cpp, int8",
+        decoding.PRODUCTS,
+        decoding.HALF,
+    )
     assert decoding._in_float32([Contender(label) for label in labels]) == ["plain", "transformers"]
 
 
