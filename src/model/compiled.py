@@ -32,6 +32,7 @@ FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC")
 LARGEST_BATCH = 64 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 5  # for more, oneDNN is faster
 HEAD = 64  # numbers of a head, as in step.cpp, and in GPT-2 of any size
 TIME_LIMIT = 60  # seconds for the compiler, which usually takes 2
+_INTEGERS = (torch.int64, torch.int32)
 TOLERANCE = 0.05  # of the largest logit; in bfloat16, oneDNN rounds more than the compiled step does
 
 Address, Count = ctypes.c_void_p, ctypes.c_int64
@@ -170,8 +171,8 @@ def _agrees(step: "CompiledStep", model: GPT2) -> bool:
     ids = torch.arange(4).view(2, 2) % step.vocab_size
     _, past = model(ids)
     expected, _ = model(ids[:, :1], past=past)
-    logits, _ = step(ids[:, :1], past)
-    return bool((logits - expected).abs().max() <= TOLERANCE * expected.abs().max())
+    stepped = step(ids[:, :1], past)
+    return stepped is not None and bool((stepped[0] - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 class CompiledStep:
@@ -198,6 +199,7 @@ class CompiledStep:
             self._address(transformer.wpe.weight),
         )
         dtype = model.readout_head.decoder.weight.dtype
+        self._address_of_model = ctypes.addressof(self._model)
         self._embedding = transformer.wte if dtype == torch.int8 else None
         self._function = getattr(library, f"gpt2_step_{str(dtype).removeprefix('torch.')}")
         self._function.argtypes = (Address, Address, Address, Count, Address, Address)
@@ -209,15 +211,26 @@ class CompiledStep:
     def __deepcopy__(self, memo: dict[int, object]) -> "CompiledStep":
         return self  # the weights are those of every copy of the model: see OneDNNLinear
 
-    def __call__(self, input_ids: Tensor, past: Sequence[KVCache]) -> tuple[Tensor, list[KVCache]]:
-        """Logits (B, 1, V) of the tokens after `input_ids` (B, 1), which follow `past`; and the next past."""
-        B = len(input_ids)
+    def __call__(self, input_ids: Tensor, past: Sequence[KVCache]) -> tuple[Tensor, list[KVCache]] | None:
+        """Logits (B, 1, V) of the tokens after `input_ids` (B, 1), which follow `past`, and the past of the next call.
+
+        None if these are not arguments of the model's that are right, or not such as the compiled step knows.
+        """
+        B, length = input_ids.numel(), len(past[0])
+        if input_ids.shape != (B, 1) or input_ids.dtype not in _INTEGERS or input_ids.device.type != "cpu":
+            return None
+        if not 0 < B <= LARGEST_BATCH or len(past) != self.n_layer or length >= self.n_positions:
+            return None
+        tokens = [token for [token] in input_ids.tolist()]
+        if min(tokens) < 0 or max(tokens) >= self.vocab_size:
+            return None
+        if not all(len(layer) == length and self._knows(layer, B) for layer in past):
+            return None
         presents = [layer.extended(B, 1, self.n_positions) for layer in past]
-        caches = (_LayerCache * self.n_layer)(*(_LayerCache(_cache(p.prefix), _cache(p)) for p in presents))
-        tokens = (Count * B)(*input_ids[:, 0].tolist())
+        caches = (_LayerCache * self.n_layer)(*map(_layer_cache, presents))
         x = _floats(B, self.n_embd) if self._embedding is None else self._embedding(input_ids).float()
         logits = _floats(B, 1, self.vocab_size)
-        self._function(ctypes.addressof(self._model), caches, tokens, B, x.data_ptr(), logits.data_ptr())
+        self._function(self._address_of_model, caches, (Count * B)(*tokens), B, x.data_ptr(), logits.data_ptr())
         return logits, presents
 
     def product(self, layer: Int8Linear, x: Tensor) -> Tensor:
@@ -227,31 +240,16 @@ class CompiledStep:
         self._product(ctypes.byref(self._in_int8[layer]), x.data_ptr(), len(x), y.data_ptr())
         return y
 
-    def can_take(self, input_ids: Tensor, past: Sequence[KVCache]) -> bool:
-        """Whether these are arguments of the model's that are right, and such as the compiled step knows."""
-        B, length = input_ids.numel(), len(past[0])
-        return (
-            input_ids.shape == (B, 1)
-            and input_ids.dtype in (torch.int64, torch.int32)
-            and input_ids.device.type == "cpu"
-            and 0 < B <= LARGEST_BATCH
-            and len(past) == self.n_layer
-            and length < self.n_positions
-            and all(len(layer) == length and self._knows(layer, B) for layer in past)
-            and int(input_ids.min()) >= 0
-            and int(input_ids.max()) < self.vocab_size
-        )
-
     def _knows(self, cache: KVCache, B: int) -> bool:
-        return all(
-            part.size(1) in (1, B)
-            and part.size(2) * HEAD == self.n_embd
-            and part.size(4) == HEAD
-            and part.stride(4) == 1
-            and part.dtype == torch.float32
-            and part.device.type == "cpu"
-            and not part.requires_grad
-            for part in ((cache.own,) if cache.prefix is None else (cache.own, cache.prefix.own))
+        if cache.prefix is not None and not self._knows(cache.prefix, 1):
+            return False
+        layout = cache.storage.layout
+        return (
+            layout is not None
+            and layout.batch in (1, B)
+            and layout.n_head * HEAD == self.n_embd
+            and layout.head_dim == HEAD
+            and not cache.storage.tensor.requires_grad
         )
 
     def _layer(self, block: nn.Module) -> _Layer:
@@ -288,14 +286,16 @@ class CompiledStep:
         return self._tensors[-1].data_ptr()
 
 
-def _cache(cache: KVCache | None) -> _Cache:
-    if cache is None:
-        return _Cache()
-    own = cache.own
-    values, text, head, token, _ = own.stride()
-    key = own.data_ptr()
-    is_shared = own.size(1) == 1
-    return _Cache(key, key + values * own.element_size(), 0 if is_shared else text, head, token, own.size(3))
+def _layer_cache(cache: KVCache) -> _LayerCache:
+    prefix = _Cache() if cache.prefix is None else _cache(cache.prefix)
+    return _LayerCache(prefix, _cache(cache))
+
+
+def _cache(cache: KVCache) -> _Cache:
+    layout = cache.storage.layout
+    assert layout is not None
+    key, value, text, head, token, batch, *_ = layout
+    return _Cache(key, value, 0 if batch == 1 else text, head, token, cache.own_length)
 
 
 class _CompiledGPT2(GPT2):
@@ -308,8 +308,10 @@ class _CompiledGPT2(GPT2):
         token_type_ids: Tensor | None = None,
         past: Sequence[KVCache] | None = None,
     ) -> tuple[Tensor, list[KVCache]]:
-        if past and position_ids is None and token_type_ids is None and self.step.can_take(input_ids, past):
-            return self.step(input_ids, past)
+        if past and position_ids is None and token_type_ids is None:
+            stepped = self.step(input_ids, past)
+            if stepped is not None:
+                return stepped
         return super().forward(input_ids, position_ids, token_type_ids, past)
 
 

@@ -3,10 +3,12 @@
 Shapes: B batch, T new tokens, P tokens of a shared prefix, S all tokens, nh heads, hd numbers per head.
 """
 
+import functools
 import math
 import mmap
 import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +17,36 @@ from torch import Tensor
 LARGE = 2**21  # bytes of a large page
 
 
+class Layout(NamedTuple):
+    """Addresses of the first key and value, numbers from one text, head and token to the next, and sizes."""
+
+    key: int
+    value: int
+    text: int
+    head: int
+    token: int
+    batch: int
+    n_head: int
+    head_dim: int
+
+
 @dataclass(eq=False)
-class _Storage:
+class Storage:
+    """Room for keys and values, which several caches may share."""
+
     tensor: Tensor  # (2, B, nh, capacity, hd): keys, values
     used: int  # how many of the `capacity` tokens have been written; never decreases
+
+    @functools.cached_property
+    def layout(self) -> Layout | None:
+        """Where compiled code finds the numbers; None if they are not float32 in the CPU's memory."""
+        tensor = self.tensor
+        values, text, head, token, number = tensor.stride()
+        if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or number != 1:
+            return None
+        key = tensor.data_ptr()
+        _, batch, n_head, _, head_dim = tensor.shape
+        return Layout(key, key + values * tensor.element_size(), text, head, token, batch, n_head, head_dim)
 
 
 class KVCache:
@@ -33,25 +61,25 @@ class KVCache:
     not copied K times.
     """
 
-    def __init__(self, storage: _Storage, length: int, prefix: "KVCache | None" = None):
-        self._storage = storage
-        self._length = length
+    def __init__(self, storage: Storage, length: int, prefix: "KVCache | None" = None):
+        self.storage = storage
+        self.own_length = length
         self.prefix = prefix
 
     @classmethod
     def of(cls, key_value: Tensor, prefix: "KVCache | None" = None) -> "KVCache":
         """A cache that holds `key_value` (2, B, nh, T, hd) itself, not a copy."""
         length = key_value.size(3)
-        return cls(_Storage(key_value, length), length, prefix)
+        return cls(Storage(key_value, length), length, prefix)
 
     def __len__(self) -> int:
         """The number of tokens, including the prefix."""
-        return self._length + (self.prefix._length if self.prefix else 0)
+        return self.own_length + (self.prefix.own_length if self.prefix else 0)
 
     @property
     def own(self) -> Tensor:
         """Keys and values (2, B, nh, S - P, hd) without those of the prefix; a view."""
-        return self._storage.tensor[:, :, :, : self._length]
+        return self.storage.tensor[:, :, :, : self.own_length]
 
     @property
     def key(self) -> Tensor:
@@ -86,24 +114,24 @@ class KVCache:
 
     def extended(self, batch: int, T: int, n_positions: int) -> "KVCache":
         """A cache for `batch` texts with room for T more tokens, which the caller has to write. See `append`."""
-        storage = self._storage
+        storage = self.storage
         _, own_batch, n_head, capacity, head_dim = storage.tensor.shape
         if self._begins(batch):
             return KVCache.of(storage.tensor.new_empty(2, batch, n_head, T, head_dim), prefix=self)
         if batch != own_batch:
             raise ValueError(f"past has batch size {own_batch}, input_ids has {batch}; they must agree")
-        end = self._length + T
+        end = self.own_length + T
         # Outside inference mode, PyTorch does not allow writing to a tensor that was created in it.
         read_only = storage.tensor.is_inference() and not torch.is_inference_mode_enabled()
-        if storage.used != self._length or end > capacity or read_only:
-            storage = _Storage(_reserve(storage.tensor, (2, batch, n_head, n_positions, head_dim)), end)
-            storage.tensor[:, :, :, : self._length] = self.own
+        if storage.used != self.own_length or end > capacity or read_only:
+            storage = Storage(_reserve(storage.tensor, (2, batch, n_head, n_positions, head_dim)), end)
+            storage.tensor[:, :, :, : self.own_length] = self.own
         storage.used = end
         return KVCache(storage, end, self.prefix)
 
     def _begins(self, batch: int) -> bool:
         """Whether this cache becomes the prefix of a batch of so many texts."""
-        return batch > 1 and self._storage.tensor.size(1) == 1
+        return batch > 1 and self.storage.tensor.size(1) == 1
 
 
 def _reserve(like: Tensor, shape: tuple[int, ...]) -> Tensor:

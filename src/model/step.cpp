@@ -17,6 +17,7 @@ namespace {
 constexpr int64_t BLOCK = 64;  // outputs of a linear layer whose weights lie together
 constexpr int64_t GROUP = 64;  // inputs of an output whose weights share a scale, in int8
 constexpr int64_t HEAD = 64;   // numbers of a head, as in GPT-2 of any size
+constexpr int64_t AHEAD = 16;  // tokens between the one that is read from the cache and the one that is asked for
 #ifdef __AVX512F__
 constexpr int LANES = 16;  // numbers in a register of the processor
 constexpr int TILE = 6;    // texts that are computed together: as many as there are registers for
@@ -224,6 +225,8 @@ void attend(const LayerCache& cache, int64_t text, int64_t head, const float* qu
         const float* key = part->key + text * part->text + head * part->head;
         for (int64_t t = 0; t < part->length; t++, key += part->token) {
             floats product = {};
+            for (int i = 0; i < N; i++)
+                __builtin_prefetch(key + AHEAD * part->token + i * LANES);
             std::memcpy(k, key, sizeof k);
             for (int i = 0; i < N; i++)
                 product += q[i] * k[i];
@@ -241,6 +244,8 @@ void attend(const LayerCache& cache, int64_t text, int64_t head, const float* qu
         const float* value = part->value + text * part->text + head * part->head;
         for (int64_t t = 0; t < part->length; t++, value += part->token, score++) {
             std::memcpy(v, value, sizeof v);
+            for (int i = 0; i < N; i++)
+                __builtin_prefetch(value + AHEAD * part->token + i * LANES);
             for (int i = 0; i < N; i++)
                 weighted[i] += *score * v[i];
         }
