@@ -11,13 +11,14 @@ from torch import Tensor
 
 from src.model import memory, threads
 from src.model.config import Config
-from staff.bench.implementations import CTranslate2, NotCompiled, Ours, Plain, Products, Transformers
+from staff.bench.implementations import CTranslate2, DrawnAlike, NotCompiled, Ours, Plain, Products, Transformers
 from staff.bench.own_process import Block, ContenderFailed, OwnProcess
 from staff.bench.with_llama import Llama
 from staff.bench.with_onnxruntime import ONNXRuntime
 from staff.bench.with_openvino import OpenVINO
 
-OURS, NOT_COMPILED, PRODUCTS = "ours", "ours, without g++", "only the products, by oneDNN"
+OURS, PRODUCTS = "ours", "only the products, by oneDNN"
+DRAWN_ALIKE, NOT_COMPILED = "ours, drawn by NumPy", "ours, without g++"
 CONTENDERS: dict[str, tuple[type, str]] = {
     OURS: (Ours, "float32"),
     "llama.cpp": (Llama, "float32"),
@@ -26,6 +27,7 @@ CONTENDERS: dict[str, tuple[type, str]] = {
     "ONNX Runtime": (ONNXRuntime, "float32"),
     "transformers": (Transformers, "float32"),
     "plain": (Plain, "float32"),
+    DRAWN_ALIKE: (DrawnAlike, "float32"),
     NOT_COMPILED: (NotCompiled, "float32"),
     "ours, bfloat16": (Ours, "bfloat16"),
     "ours, int8": (Ours, "int8"),
@@ -102,7 +104,7 @@ def start_all(config: Config, name: str, labels: Collection[str] = tuple(CONTEND
 def environment_of(implementation: type) -> dict[str, str]:
     """What main.py sets for our model. The others run with their own defaults."""
     chosen: dict[str, str] = {}
-    if issubclass(implementation, Ours):
+    if issubclass(implementation, (Ours, DrawnAlike)):
         environment = dict(os.environ)
         threads.share_processors(environment)
         memory.use_large_pages(environment)

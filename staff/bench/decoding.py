@@ -15,7 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from src.model.config import BUNDLED, Config, model_config
-from staff.bench.contenders import CONTENDERS, NOT_COMPILED, ONE_PROMPT, OURS, PRODUCTS, Contender, start_all
+from staff.bench.contenders import (
+    CONTENDERS,
+    DRAWN_ALIKE,
+    NOT_COMPILED,
+    ONE_PROMPT,
+    OURS,
+    PRODUCTS,
+    Contender,
+    start_all,
+)
 from staff.bench.implementations import SMALL
 from staff.bench.intervals import Ratio, ratio
 from staff.bench.measurements import Contest, Entry, Measurements
@@ -33,6 +42,7 @@ THROUGHPUT = "tokens a second"  # a chart
 MEMORY = "memory: weights and cache, float32"
 MEMORY_SHARE, PRODUCTS_SHARE = "memory's limit / the model's step", "the products by oneDNN / the model's step"
 BFLOAT16, CLOSEST = "float32 / bfloat16", "the closest other in float32 / ours"
+CLOSEST_ALIKE = "the closest other in float32 / ours, drawn by NumPy"
 CLOSEST_INT8 = "the closer of CTranslate2 and llama.cpp in int8 / ours in int8"
 # Batch → line → bound, for SMALL.
 BOUNDS = {
@@ -148,11 +158,12 @@ def _compare(
     ):
         measurements.add_ratio(f"{what}: {label}", ratio(numerator, denominator), "times", bounds.get(label))
     _add_closest(measurements, f"{what}: {CLOSEST}", times, _in_float32(contenders), OURS, bounds.get(CLOSEST))
+    _add_closest(measurements, f"{what}: {CLOSEST_ALIKE}", times, _in_float32(contenders), DRAWN_ALIKE, None)
     _add_closest(measurements, f"{what}: {CLOSEST_INT8}", times, OTHERS_INT8, INT8, bounds.get(CLOSEST_INT8))
 
 
 def _in_float32(contenders: Sequence[Contender]) -> list[str]:
-    ours = (OURS, NOT_COMPILED, PRODUCTS)
+    ours = (OURS, DRAWN_ALIKE, NOT_COMPILED, PRODUCTS)
     return [c.label for c in contenders if CONTENDERS[c.label][1] == "float32" and c.label not in ours]
 
 

@@ -26,6 +26,7 @@ from src.model.config import BUNDLED, Config, load_config, model_config
 from src.model.gpt2 import GPT2
 from staff.bench.own_process import Ticks
 from staff.bench.plain.model import PlainGPT2
+from staff.bench.stepwise import Stepwise
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -147,6 +148,25 @@ class Ours:
             return time.perf_counter() - began
 
         return multiply
+
+
+class DrawnAlike(Stepwise):
+    """Our model with the sampling of those engines that have none of their own."""
+
+    def __init__(self, name: str, dtype: str = "float32"):
+        super().__init__(name)
+        self.model, _ = ours(name, dtype)
+
+    def reset(self, batch: int) -> None:
+        """Forget all tokens."""
+        self._past = None
+
+    @torch.inference_mode()
+    def step(self, ids: NDArray[np.int64], past: int) -> NDArray[np.float32]:
+        """Logits (B, V) of the token after the new tokens `ids` (B, T)."""
+        logits, self._past = self.model(torch.from_numpy(ids), past=self._past)
+        last: NDArray[np.float32] = logits[:, -1].numpy()
+        return last
 
 
 class NotCompiled(Ours):
