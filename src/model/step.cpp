@@ -17,7 +17,8 @@ namespace {
 constexpr int64_t BLOCK = 64;  // outputs of a linear layer whose weights lie together
 constexpr int64_t GROUP = 64;  // inputs of an output whose weights share a scale, in int8
 constexpr int64_t HEAD = 64;   // numbers of a head, as in GPT-2 of any size
-constexpr int64_t AHEAD = 16;  // tokens between the one that is read from the cache and the one that is asked for
+// How far ahead of its use memory is asked for: by itself, a processor reads ahead within a page only.
+constexpr int64_t BYTES_AHEAD = 8192, TOKENS_AHEAD = 16;
 #ifdef __AVX512F__
 constexpr int LANES = 16;  // numbers in a register of the processor
 constexpr int TILE = 6;    // texts that are computed together: as many as there are registers for
@@ -94,6 +95,13 @@ inline float gelu(float x) {
     return x / (1.0f + exponential(-1.5957691f * (x + 0.044715f * x * x * x)));
 }
 
+// Read a register's numbers from a long row of weights.
+template <typename Register>
+inline void read(const void* weight, Register& numbers) {
+    std::memcpy(&numbers, weight, sizeof numbers);
+    __builtin_prefetch(static_cast<const char*>(weight) + BYTES_AHEAD);
+}
+
 // Add the products of R rows of x (R, n_in) with the weights of a strip to sums.
 template <int R>
 inline void multiply(const float* weight, const float*, const float* x, int64_t n_in, floats (&sums)[R][VECTORS]) {
@@ -101,7 +109,7 @@ inline void multiply(const float* weight, const float*, const float* x, int64_t 
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
             floats w;
-            std::memcpy(&w, weight + v * LANES, sizeof w);
+            read(weight + v * LANES, w);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
                 sums[r][v] += w * x[r * n_in + i];
@@ -115,7 +123,7 @@ inline void multiply(const bfloat16* weight, const float*, const float* x, int64
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
             words both;
-            std::memcpy(&both, weight + 2 * v * LANES, sizeof both);
+            read(weight + 2 * v * LANES, both);
             const floats even = floats(both << 16), odd = floats(both & 0xffff0000u);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
@@ -136,7 +144,7 @@ inline void multiply(const int8_t* weight, const float* scale, const float* x, i
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++) {
                 integers four;
-                std::memcpy(&four, weight + 4 * v * LANES, sizeof four);
+                read(weight + 4 * v * LANES, four);
 #pragma GCC unroll 4
                 for (int k = 0; k < 4; k++) {
                     const floats w = __builtin_convertvector((four << (24 - 8 * k)) >> 24, floats) * scales[v];
@@ -226,7 +234,7 @@ void attend(const LayerCache& cache, int64_t text, int64_t head, const float* qu
         for (int64_t t = 0; t < part->length; t++, key += part->token) {
             floats product = {};
             for (int i = 0; i < N; i++)
-                __builtin_prefetch(key + AHEAD * part->token + i * LANES);
+                __builtin_prefetch(key + TOKENS_AHEAD * part->token + i * LANES);
             std::memcpy(k, key, sizeof k);
             for (int i = 0; i < N; i++)
                 product += q[i] * k[i];
@@ -245,7 +253,7 @@ void attend(const LayerCache& cache, int64_t text, int64_t head, const float* qu
         for (int64_t t = 0; t < part->length; t++, value += part->token, score++) {
             std::memcpy(v, value, sizeof v);
             for (int i = 0; i < N; i++)
-                __builtin_prefetch(value + AHEAD * part->token + i * LANES);
+                __builtin_prefetch(value + TOKENS_AHEAD * part->token + i * LANES);
             for (int i = 0; i < N; i++)
                 weighted[i] += *score * v[i];
         }

@@ -98,9 +98,6 @@ def positions(measurements: Measurements, rounds: int) -> None:
     contenders = start_all(config, SMALL, (*FEW, "llama.cpp"))
     decoded = _decode(config, contenders, 1, [c for c in POSITIONS if _fits(config, c)], rounds)
     _add_curves(measurements, decoded, SMALL, [c.label for c in contenders if not c.error])
-    late = max(decoded.contexts)
-    times = [decoded.at[context].seconds[OURS] for context in (late, 100)]
-    measurements.add_ratio(f"{SMALL}: a token after {late} others / after 100", ratio(*times), "times", -1.25)
     for contender in contenders:
         contender.close()
 

@@ -118,6 +118,10 @@ def growth(measurements: Measurements, rounds: int) -> None:
     """How the cost of a call grows with its sizes; the exponent is that between the two largest sizes."""
     model, _ = implementations.ours(SMALL)
     step, add = functools.partial(_step, model), functools.partial(_add_growth, measurements, rounds)
+    late = in_turn({n: step(1, n) for n in (100, 880)}, 4 * rounds, "late tokens")
+    measurements.add_ratio(
+        f"{SMALL}: a token after 880 others / after 100", ratio(late[880], late[100]), "times", -1.25
+    )
     add("a token after so many", {n: step(1, n) for n in (64, 128, 256, 512, 1000)})
     add("a text of so many tokens", {n: _text(model, n) for n in (64, 128, 256, 512, 1024)})
     add("a step of so many prompts", {n: step(n, 64) for n in (1, 4, 16, 64)})
