@@ -13,11 +13,12 @@ from src.model import memory, threads
 from src.model.config import Config
 from staff.bench.implementations import CTranslate2, DrawnAlike, NotCompiled, Ours, Plain, Products, Transformers
 from staff.bench.own_process import Block, ContenderFailed, OwnProcess
-from staff.bench.with_llama import Llama
+from staff.bench.with_llama import Llama, Llama16
 from staff.bench.with_onnxruntime import ONNXRuntime
 from staff.bench.with_openvino import OpenVINO
 
 OURS, PRODUCTS = "ours", "only the products, by oneDNN"
+LLAMA_16 = "llama.cpp, int8, for 16"
 DRAWN_ALIKE, NOT_COMPILED = "ours, drawn by NumPy", "ours, without g++"
 CONTENDERS: dict[str, tuple[type, str]] = {
     OURS: (Ours, "float32"),
@@ -34,6 +35,7 @@ CONTENDERS: dict[str, tuple[type, str]] = {
     "llama.cpp, bfloat16": (Llama, "bfloat16"),
     "OpenVINO, bfloat16": (OpenVINO, "bfloat16"),
     "llama.cpp, int8": (Llama, "int8"),
+    LLAMA_16: (Llama16, "int8"),
     "OpenVINO, int8": (OpenVINO, "int8"),
     "CTranslate2, int8": (CTranslate2, "int8"),
     "ONNX Runtime, int8": (ONNXRuntime, "int8"),
@@ -43,6 +45,7 @@ SAME = 1e-3  # float32 log-probabilities that differ by no more are the same
 # Up to here, something inside was not in float32. llama.cpp looks GELU up in a float16 table and attends in float16,
 # which makes 0.002; such a GELU alone changes our own by 0.001. Beyond, it is not the same model, and is not timed.
 CLOSE = 1e-2
+MOST_PROMPTS = {LLAMA_16: 16}
 ONE_PROMPT = {"plain"}  # these decode several prompts one after the other
 
 

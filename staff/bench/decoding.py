@@ -18,6 +18,8 @@ from src.model.config import BUNDLED, Config, model_config
 from staff.bench.contenders import (
     CONTENDERS,
     DRAWN_ALIKE,
+    LLAMA_16,
+    MOST_PROMPTS,
     NOT_COMPILED,
     ONE_PROMPT,
     OURS,
@@ -67,7 +69,8 @@ class Decoded:
 
 def decoding(measurements: Measurements, rounds: int) -> None:
     """Everybody, with GPT-2 small's shape: one prompt and five, at context 100 to 600."""
-    _decoding(measurements, rounds, SMALL, tuple(CONTENDERS), (1, 5))
+    labels = [label for label in CONTENDERS if label != LLAMA_16]
+    _decoding(measurements, rounds, SMALL, labels, (1, 5))
 
 
 def mini(measurements: Measurements, rounds: int) -> None:
@@ -212,17 +215,21 @@ def bytes_of_step(config: Config, batch: int, context: float) -> float:
 def batches(measurements: Measurements, rounds: int) -> None:
     """Tokens a second for several numbers of prompts."""
     config = model_config(SMALL)
-    contenders = start_all(config, SMALL, (*FEW, *OTHERS_INT8[1:]))
-    decoded = {b: _decode(config, contenders, b, (100,), rounds, tokens=8).everywhere() for b in BATCHES}
+    contenders = start_all(config, SMALL, (*FEW, LLAMA_16))
+    decoded = {}
+    for b in BATCHES:
+        chosen = [c for c in contenders if b <= MOST_PROMPTS.get(c.label, b)]
+        decoded[b] = _decode(config, chosen, b, (100,), rounds, tokens=8).everywhere()
     for contender in contenders:
-        speeds = {b: b / decoded[b].median(contender.label) for b in BATCHES}
+        label = contender.label
+        speeds = {b: b / decoded[b].median(label) for b in BATCHES if label in decoded[b].seconds}
         if not contender.error:
-            measurements.add_curve(THROUGHPUT, contender.label, speeds)
+            measurements.add_curve(THROUGHPUT, label, speeds)
     for b, times in decoded.items():
         note = f"{b / times.median(OURS):.0f} tokens a second"
         compared = ratio(times["transformers"], times[OURS])
         measurements.add_ratio(f"{SMALL}, batch {b}: transformers / ours", compared, "times", None, note)
     what, bound = f"{SMALL}, batch 16, context 100: {CLOSEST_INT8}", BOUNDS[16][CLOSEST_INT8]
-    _add_closest(measurements, what, decoded[16], OTHERS_INT8, INT8, bound)
+    _add_closest(measurements, what, decoded[16], (OTHERS_INT8[0], LLAMA_16), INT8, bound)
     for contender in contenders:
         contender.close()

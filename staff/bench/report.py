@@ -21,7 +21,7 @@ STYLES = {
     "CTranslate2": ("#66a182", "-"),
     "CTranslate2, int8": ("#66a182", "--"),
     "llama.cpp": ("#edae49", "-"),
-    "llama.cpp, int8": ("#edae49", "--"),
+    "llama.cpp, int8, for 16": ("#edae49", "--"),
 }
 CLAIMS = {"ahead": "#66a182", "behind": "#d1495b"}  # colours of intervals; others are grey
 
@@ -109,13 +109,14 @@ def draw(curves: Curves, charts: list[str], path: Path) -> None:
             colour, style = STYLES.get(label, ("#8d8d8d", "-"))
             axes.plot(list(points), list(points.values()), style, color=colour, marker="o", markersize=3, label=label)
         if chart == THROUGHPUT:
-            _label_throughput(axes, list(points))
+            _label_throughput(axes, max(map(list, curves[chart].values()), key=len))
         else:
             model = chart.split(",")[0].replace(SMALL, "GPT-2 small's shape").replace(BUNDLED, "the bundled model")
             axes.set(title=model, xlabel="position", ylabel="milliseconds a token, one prompt")
             axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize=8, ncols=2, loc="lower left")
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
+    figure.legend(lines.values(), lines.keys(), frameon=False, fontsize=8, ncols=len(lines), loc="outside lower center")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

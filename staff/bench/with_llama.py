@@ -25,13 +25,15 @@ _NAMES = {  # the checkpoint's name of a layer → GGUF's
 class Llama:
     """llama.cpp. `dtype` is float32, bfloat16, or int8: its q8_0, with a scale for each 32 weights."""
 
+    slots = SLOTS
+
     def __init__(self, name: str, dtype: str):
         import xllamacpp
 
         self.config = model_config(name)
         params = xllamacpp.CommonParams()
         params.verbosity = 0
-        params.n_parallel, params.n_ctx = SLOTS, SLOTS * self.config.n_positions
+        params.n_parallel, params.n_ctx = self.slots, self.slots * self.config.n_positions
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
         if dtype == "float32":
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32  # by default, float16
@@ -53,7 +55,8 @@ class Llama:
             tick.report(self._seconds_a_step(texts[:, : prompts.size(1) + done].tolist(), tick.block + 1))
 
     def _seconds_a_step(self, texts: list[list[int]], tokens: int) -> float:
-        """Seconds of a step in which each text gets a token."""
+        """Seconds of a step in which each text gets a token. There are no more texts than slots: others would wait."""
+        assert len(texts) <= self.slots
         ticks: list[float] = []
 
         def on_answer(answer: Any) -> None:
@@ -86,6 +89,12 @@ class Llama:
             return False
 
         self._server.handle_completions(request | options, go_on)
+
+
+class Llama16(Llama):
+    """The same for 16 texts at once, each with its own room in the cache."""
+
+    slots = 16
 
 
 def _write_gguf(config: Config, kind: str, path: Path) -> None:
